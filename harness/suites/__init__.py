@@ -1,0 +1,1 @@
+"""Suites: grids of runs with their published references."""

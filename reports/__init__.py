@@ -1,0 +1,1 @@
+"""Reports: records to data, data to figures, both to Markdown and HTML."""
