@@ -135,10 +135,13 @@ class Segment:
 
     ``lr`` replaces the run's learning rate in this span; ``fresh_optimizer`` drops the
     optimizer's state at its start (parameters that begin to train always start without state).
+    ``mode`` says how modules run: ``follow``, what trains in train mode and what is frozen in eval
+    mode; ``eval``, all of the network in eval mode.
     """
 
     epochs: int
     plan: Plan
+    mode: Literal["follow", "eval"] = "follow"
     lr: float | None = None
     fresh_optimizer: bool = False
 
@@ -153,6 +156,14 @@ class Recipe:
     @property
     def epochs(self) -> int:
         return sum(s.epochs for s in self.segments)
+
+    def segment_at(self, epoch: int) -> int:
+        """Index of the segment that epoch 1, 2, ... belongs to."""
+        for index, segment in enumerate(self.segments):
+            if epoch <= segment.epochs:
+                return index
+            epoch -= segment.epochs
+        raise IndexError(epoch)
 
 
 @runtime_checkable
