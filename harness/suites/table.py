@@ -1,0 +1,116 @@
+"""A TOML table read with types: every complaint is one line that names the file and the key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from harness.errors import UnknownName, UsageError
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table ``where`` (empty: the top level) of ``file``."""
+
+    file: str
+    where: str
+    values: Mapping[str, Any]
+
+    def allow(self, *known: str) -> None:
+        """Raises :class:`~harness.errors.UnknownName` for the first key that isn't known."""
+        for key in self.values:
+            if key not in known:
+                raise UnknownName(f"key of {self._place()} in suite file '{self.file}':", key, known)
+
+    def table(self, key: str, *, optional: bool = False) -> Table:
+        value = self.values.get(key, {} if optional else None)
+        if not isinstance(value, dict):
+            self._fail(key, "a table", value)
+        return Table(self.file, self._name(key), value)
+
+    def tables(self, key: str) -> tuple[Table, ...]:
+        rows = self.values.get(key, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            self._fail(key, "a list of tables", rows)
+        return tuple(Table(self.file, f"{self._name(key)}[{i}]", row) for i, row in enumerate(rows))
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self.values.get(key, default)
+        if not isinstance(value, str) or (not value and default is None):
+            self._fail(key, "a text", value)
+        return value
+
+    def text_or_none(self, key: str) -> str | None:
+        return self.text(key) if key in self.values else None
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        value = self.values.get(key, default)
+        if not _is_integer(value):
+            self._fail(key, "a whole number", value)
+        return int(value)
+
+    def integer_or_none(self, key: str) -> int | None:
+        return self.integer(key) if key in self.values else None
+
+    def number(self, key: str) -> float:
+        value = self.values.get(key)
+        if not _is_number(value):
+            self._fail(key, "a number", value)
+        return float(value)
+
+    def fraction(self, key: str) -> float:
+        value = self.number(key)
+        if not 0 <= value <= 1:
+            self._fail(key, "a share between 0 and 1", value)
+        return value
+
+    def texts(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        return self._list(key, default, lambda v: isinstance(v, str) and bool(v), "texts")
+
+    def numbers(self, key: str, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
+        return tuple(float(v) for v in self._list(key, default, _is_number, "numbers"))
+
+    def integers(self, key: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        return self._list(key, default, _is_integer, "whole numbers")
+
+    def matrix(self, key: str) -> tuple[tuple[int, ...], ...] | None:
+        """A square matrix of counts, ``None`` where there is none."""
+        rows = self.values.get(key)
+        if rows is None:
+            return None
+        square = isinstance(rows, list) and all(isinstance(r, list) and len(r) == len(rows) for r in rows)
+        if not square or not all(_is_integer(v) and v >= 0 for row in rows for v in row):
+            self._fail(key, "a square matrix of counts", rows)
+        return tuple(tuple(row) for row in rows)
+
+    def options(self) -> Mapping[str, str | int | float | bool]:
+        """All values, each a text, a number or true/false."""
+        for key, value in self.values.items():
+            if not isinstance(value, str | int | float | bool):
+                self._fail(key, "a text, a number or true/false", value)
+        return dict(self.values)
+
+    def _list(self, key: str, default: Any, good: Any, kind: str) -> tuple[Any, ...]:
+        value = self.values.get(key, default)
+        if not isinstance(value, list | tuple) or not value or not all(good(v) for v in value):
+            self._fail(key, f"a list of {kind}", value)
+        return tuple(value)
+
+    def _place(self) -> str:
+        return f"[{self.where}]" if self.where else "the top level"
+
+    def _name(self, key: str) -> str:
+        return f"{self.where}.{key}" if self.where else key
+
+    def _fail(self, key: str, wanted: str, value: object) -> NoReturn:
+        got = "it is missing" if value is None else f"it is {value!r}"
+        raise UsageError(f"suite file '{self.file}': '{self._name(key)}' must be {wanted}; {got}")
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
