@@ -81,13 +81,20 @@ def audit(
     """
     now = dict(model.tensors())
     trained = {name for a in found for name, scale in a.items() if scale is not None}
-    live = {name.rsplit(".", 1)[0] for name in trained}
+    live = {_owner(name) for name in trained}
+    # A norm layer without affine parameters follows its stage.
+    bare = {_owner(n) for n in now} - {_owner(p.name) for stage in stages for p in stage.parameters}
+    live |= {owner for owner in bare if owner.split(".", 1)[0] in {n.split(".", 1)[0] for n in trained}}
     for name, tensor in now.items():
-        if name in trained or name.rsplit(".", 1)[0] in live:
+        if name in trained or _owner(name) in live:
             continue
         if not torch.equal(tensor.detach().cpu(), before[name].cpu()):
             raise FrozenMoved(f"'{name}' was frozen but changed during training")
     return {stage.name: _stage_audit(stage, now, before, found, trained) for stage in stages}
+
+
+def _owner(tensor_name: str) -> str:
+    return tensor_name.rsplit(".", 1)[0]
 
 
 def _stage_audit(

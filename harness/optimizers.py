@@ -1,0 +1,69 @@
+"""Optimizers by name, and their state by parameter name (so that it survives a change of plan)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from harness.errors import UsageError
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SGD_MOMENTUM = 0.9
+
+
+def make_optimizer(
+    name: str,
+    tensors: Mapping[str, torch.Tensor],
+    scales: Mapping[str, float],
+    lr: float,
+    weight_decay: float,
+) -> tuple[torch.optim.Optimizer, Mapping[int, str]]:
+    """An optimizer over ``scales`` (parameter name -> multiplier of ``lr``), one group a multiplier.
+
+    Fused implementations are used. Returns it with the names of its parameters by identity.
+    """
+    groups: list[dict[str, object]] = []
+    for scale in sorted(set(scales.values()), reverse=True):
+        members = [tensors[n] for n in scales if scales[n] == scale]
+        groups.append({"params": members, "lr": lr * scale, "base_lr": lr * scale})
+    names = {id(tensors[n]): n for n in scales}
+    common = {"lr": lr, "weight_decay": weight_decay, "fused": True}
+    if name == "adam":
+        return torch.optim.Adam(groups, **common), names  # type: ignore[arg-type]
+    if name == "adamw":
+        return torch.optim.AdamW(groups, **common), names  # type: ignore[arg-type]
+    if name == "sgd":
+        return torch.optim.SGD(groups, momentum=SGD_MOMENTUM, **common), names  # type: ignore[arg-type]
+    raise UsageError(f"unknown optimizer '{name}' (there are: {', '.join(OPTIMIZERS)})")
+
+
+def export_state(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, torch.Tensor]:
+    """Copies of the optimizer's tensors under ``parameter/slot``."""
+    return {
+        f"{names[id(parameter)]}/{slot}": value.detach().clone()
+        for parameter, slots in optimizer.state.items()
+        for slot, value in slots.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def import_state(
+    optimizer: torch.optim.Optimizer, names: Mapping[int, str], state: Mapping[str, torch.Tensor]
+) -> None:
+    """Puts exported state back for every parameter that ``optimizer`` holds."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            prefix = f"{names[id(parameter)]}/"
+            slots = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+            if slots:
+                optimizer.state[parameter] = {
+                    slot: _like(value, parameter) if slot != "step" else value.clone().to(parameter.device)
+                    for slot, value in slots.items()
+                }
+
+
+def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """``value`` with the device and memory layout of ``parameter``, which fused kernels expect."""
+    copy = torch.empty_like(parameter)
+    return copy.copy_(value)

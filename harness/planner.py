@@ -1,0 +1,71 @@
+"""Plans a grid before it runs: which cells share which frozen prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from harness.contracts import Recipe, StageInfo
+from harness.errors import UsageError
+from harness.freezing import Assignment, assignments, frozen_random, prefix_stages
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """What one cell does with a backbone: ``cut`` stages are its frozen prefix."""
+
+    recipe: Recipe
+    assigned: tuple[Assignment, ...]
+    cut: int
+
+
+def plan_cell(
+    recipe: Recipe,
+    stages: Sequence[StageInfo],
+    *,
+    epochs: int,
+    strategy: str,
+    cuttable: bool,
+    allow_random_frozen: bool,
+) -> CellPlan:
+    """Checks a recipe against a backbone and finds its cut.
+
+    Raises UsageError where the recipe would freeze randomly initialised layers (unless allowed) or
+    doesn't last as long as the training.
+    """
+    if recipe.epochs != epochs:
+        raise UsageError(f"strategy {strategy} plans {recipe.epochs} epochs, but {epochs} were asked for")
+    assigned = assignments(recipe, stages)
+    random = frozen_random(assigned, stages)
+    if random and recipe.init == "pretrained" and not allow_random_frozen:
+        raise UsageError(
+            f"strategy {strategy} would freeze layers that the weights don't cover and that are random: "
+            f"{', '.join(random)}; use complete weights, another strategy, --head linear, or --allow-random-frozen"
+        )
+    # Whole models have no cut; a random prefix differs between seeds and is not worth sharing.
+    cut = prefix_stages(assigned, stages) if cuttable and not random else 0
+    return CellPlan(recipe, assigned, cut)
+
+
+@dataclass(frozen=True)
+class Group(Generic[T]):
+    """Cells that share one pass over the images; ``cuts`` are taken on the way, shallow to deep."""
+
+    key: tuple[str, ...]
+    cells: tuple[T, ...]
+    cuts: tuple[int, ...]
+
+
+def group_cells(cells: Iterable[tuple[T, tuple[str, ...], int]]) -> tuple[Group[T], ...]:
+    """Groups (cell, key of its network, cut) by key, in order of first appearance."""
+    found: dict[tuple[str, ...], list[tuple[T, int]]] = {}
+    for cell, key, cut in cells:
+        found.setdefault(key, []).append((cell, cut))
+    return tuple(
+        Group(key, tuple(c for c, _ in members), tuple(sorted({cut for _, cut in members})))
+        for key, members in found.items()
+    )

@@ -1,0 +1,139 @@
+"""Plugins: found without being imported, loaded one at a time, their failures named.
+
+Built-ins come through the same entry points as anybody's plugin.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from harness.errors import PluginError, UnknownName, UsageError
+
+STRATEGIES = "harness.strategies"
+BACKBONES = "harness.backbones"
+FAMILIES = "harness.backbone_families"
+DATASETS = "harness.datasets"
+
+# Short names for the networks that people ask for most; everything else is FAMILY:NAME.
+SHORT_NAMES: Mapping[str, str] = {
+    name: f"torchvision:{name}"
+    for name in (
+        "vgg11", "vgg13", "vgg16", "vgg16_bn", "vgg19",
+        "resnet18", "resnet34", "resnet50", "resnet101",
+        "squeezenet1_0", "squeezenet1_1",
+        "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large",
+        "efficientnet_b0", "efficientnet_b1", "efficientnet_v2_s",
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plugin that was found, not imported."""
+
+    group: str
+    name: str
+    package: str
+    version: str
+    entry_point: EntryPoint
+
+
+def find(group: str) -> dict[str, Found]:
+    """Name -> plugin, sorted; an error names both packages where two claim one name."""
+    found: dict[str, Found] = {}
+    for point in entry_points(group=group):
+        package = point.dist.name if point.dist else "unknown package"
+        version = point.dist.version if point.dist else ""
+        known = found.get(point.name)
+        if known and (known.package, known.entry_point.value) != (package, point.value):
+            raise PluginError(
+                f"two packages offer {group.removeprefix('harness.')} '{point.name}': "
+                f"{known.package} ({known.entry_point.value}) and {package} ({point.value}); uninstall one"
+            )
+        found[point.name] = Found(group, point.name, package, version, point)
+    return dict(sorted(found.items()))
+
+
+def load(group: str, name: str, kind: str) -> Any:
+    """The object behind a name. UnknownName suggests; PluginError names the package that fails."""
+    found = find(group)
+    if name not in found:
+        raise UnknownName(kind, name, found)
+    plugin = found[name]
+    try:
+        return plugin.entry_point.load()
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise PluginError(
+            f"{kind} '{name}' of package {plugin.package} can't be loaded: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def load_backbone(name: str) -> Any:
+    """``vgg_tiny``, ``vgg16`` (a short name), ``torchvision:NAME`` or ``timm:NAME``."""
+    full = SHORT_NAMES.get(name, name)
+    family, colon, model = full.partition(":")
+    if colon:
+        return load(FAMILIES, family, "backbone family")(model)
+    offered = find(BACKBONES)
+    if full not in offered:
+        raise UnknownName("backbone", name, [*offered, *SHORT_NAMES, *(f"{f}:NAME" for f in find(FAMILIES))])
+    return load(BACKBONES, full, "backbone")()
+
+
+def load_dataset(name: str) -> Any:
+    """A dataset by name."""
+    return load(DATASETS, name, "dataset")()
+
+
+_SPEC = re.compile(r"(?P<name>[A-Za-z_][\w.-]*)(?:\[(?P<options>.*)\])?")
+
+
+def load_strategy(text: str) -> tuple[Any, str, str]:
+    """``last_k[k=2]`` -> (the strategy, its name, the canonical text with every option)."""
+    match = _SPEC.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"bad strategy '{text}': NAME or NAME[option=value,...]")
+    name = match["name"]
+    cls = load(STRATEGIES, name, "strategy")
+    strategy = _with_options(cls, name, match["options"] or "")
+    if not is_dataclass(strategy):
+        return strategy, name, name
+    options = ",".join(f"{f.name}={getattr(strategy, f.name)}" for f in fields(strategy))
+    return strategy, name, f"{name}[{options}]" if options else name
+
+
+def _with_options(cls: Any, name: str, text: str) -> Any:
+    known = {f.name: f for f in fields(cls)} if is_dataclass(cls) else {}
+    given: dict[str, Any] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        key, equals, value = part.partition("=")
+        if key not in known:
+            raise UnknownName(f"option of {name}", key, known)
+        kind = known[key].type if isinstance(known[key].type, str) else known[key].type.__name__  # type: ignore[union-attr]
+        given[key] = _typed(f"{name}[{part}]", str(kind), value.strip() if equals else "")
+    required = [k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
+    absent = [k for k in required if k not in given]
+    if absent:
+        raise UsageError(f"strategy {name} needs option '{absent[0]}': {name}[{absent[0]}=...]")
+    return cls(**given)
+
+
+def _typed(where: str, kind: str, value: str) -> Any:
+    try:
+        if kind == "bool":
+            return {"true": True, "false": False}[value.lower()]
+        if kind == "int":
+            return int(value)
+        if kind == "float":
+            return float(value)
+        if kind == "str":
+            return value
+        return ast.literal_eval(value)
+    except (ValueError, KeyError, SyntaxError):
+        raise UsageError(f"bad option {where}: '{value}' is not a {kind}") from None

@@ -1,0 +1,84 @@
+"""The machine a run happens on: device, threads, determinism, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from harness.errors import UsageError
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow", "simplejpeg")
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is CUDA, then MPS, then CPU; anything else is torch's name of a device that is there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device '{name}' (there are: auto, cpu, cuda, cuda:N, mps)") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device '{name}' was asked for but torch {torch.__version__} finds no CUDA device")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("device 'mps' was asked for but there is none here")
+    return device
+
+
+def configure(threads: int, precision: str, deterministic: bool) -> None:
+    """Sets threads and numeric flags for this process.
+
+    Strict deterministic algorithms are the default; an operation without one then fails by name.
+    """
+    # Read by cuBLAS when CUDA starts; without it its sums may differ between runs.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    # Filling new memory with NaN guards against reads of it but costs a pass over every tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def default_threads() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def package_version(name: str) -> str | None:
+    """Version of an installed package, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """What a record says of where it was made."""
+    return {
+        "harness": package_version("transfer-harness"),
+        "python": platform.python_version(),
+        **{name: package_version(name) for name in PACKAGES},
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "device": str(device),
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """What people call the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

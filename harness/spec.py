@@ -1,0 +1,123 @@
+"""What is asked for: a grid of runs, each with an identity that is the hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harness.errors import UsageError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which samples, which label, which split. ``split`` is stratified, official, group or auto."""
+
+    name: str = "faces"
+    target: str | None = None
+    split: str = "auto"
+    group: str | None = None
+    split_seed: int = 0
+    limit: int | None = None
+    missing: str = "error"
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """The training recipe that all cells of a grid share."""
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    class_weights: str = "none"
+    flip: bool = False
+    precision: str = "fp32"
+    select: str = "last"
+    deterministic: bool = True
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One cell of a grid. ``strategy`` is canonical, with every option: ``last_k[k=1]``."""
+
+    data: DataSpec
+    backbone: str
+    weights: str
+    head: str
+    strategy: str
+    lr: float
+    seed: int
+    train: TrainSpec
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    def identity(self, data_digest: str, weights_digest: str) -> str:
+        """Ten hex digits of the hash of the spec with the data's and the weights' digests.
+
+        The weights' name is left out: the same tensors under another file name are the same run.
+        """
+        content = self.as_dict() | {"weights": weights_digest, "digest": data_digest, "format": FORMAT}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def folder_name(self, identity: str) -> str:
+        """A readable name that ends in the identity."""
+        data = "-".join(filter(None, (self.data.name, self.data.target)))
+        parts = (data, self.backbone.split(":")[-1], self.strategy, f"lr{self.lr:g}", f"s{self.seed}", identity)
+        return "_".join(re.sub(r"[^A-Za-z0-9.=,+-]+", "-", p).strip("-") for p in parts)
+
+    @property
+    def label(self) -> str:
+        """The cell as people name it: strategy, lr and seed."""
+        return f"{self.strategy} lr={self.lr:g} seed={self.seed}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of its columns, over one set of data and one training recipe."""
+
+    data: DataSpec = DataSpec()
+    backbones: tuple[str, ...] = ("vgg_tiny",)
+    weights: str | None = None  # None: each backbone's own default
+    heads: tuple[str, ...] = ("own",)
+    strategies: tuple[str, ...] = ("head_only",)
+    lrs: tuple[float, ...] = (1e-3,)
+    seeds: tuple[int, ...] = (0,)
+    train: TrainSpec = TrainSpec()
+    suite: str | None = None
+
+    def cells(self) -> Iterator[tuple[str, str, str, float, int]]:
+        """(backbone, head, strategy, lr, seed), duplicates removed, in the order given."""
+        every = itertools.product(self.backbones, self.heads, self.strategies, self.lrs, self.seeds)
+        return iter(dict.fromkeys(every))
+
+
+def parse_lr(text: str) -> tuple[float, ...]:
+    """``1e-3``, or a log-spaced range ``1e-5:1e-2:7`` (both ends included)."""
+    try:
+        numbers = [float(part) for part in text.split(":")]
+        if len(numbers) == 1:
+            values: tuple[float, ...] = (numbers[0],)
+        elif len(numbers) == 3 and numbers[2] == int(numbers[2]) >= 2 and min(numbers[:2]) > 0:
+            low, high, count = numbers[0], numbers[1], int(numbers[2])
+            step = math.log(high / low) / (count - 1)
+            # Six digits: a grid point is a number people can type again.
+            values = tuple(float(f"{low * math.exp(step * i):.6g}") for i in range(count))
+        else:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise UsageError(f"bad lr '{text}': a number such as 1e-3, or a range LOW:HIGH:COUNT such as 1e-5:1e-2:7") from None
+    if not all(math.isfinite(v) and v > 0 for v in values):
+        raise UsageError(f"bad lr '{text}': a learning rate is a finite number above 0")
+    return values

@@ -1,0 +1,157 @@
+"""Run folders: every file appears whole or not at all, ``result.json`` last."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from harness.errors import Locked, RecordError
+
+RESULT = "result.json"
+RESUME = "resume.safetensors"
+RESUME_SHARE = 0.05  # of the time may go into writing resume files
+_ASSUMED_BYTES_PER_SECOND = 200e6  # until the first write has been timed
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls ``write`` with a temporary path beside ``path``, then renames it into place, synced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically, UTF-8."""
+    write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def to_json(value: Mapping[str, Any], indent: int | None = 2) -> str:
+    """JSON without NaN or infinity: what isn't finite becomes null."""
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@dataclass
+class RunFolder:
+    """One cell's folder."""
+
+    path: Path
+    _lock: FileLock = field(init=False, repr=False)
+    _last_resume: float = field(init=False, default_factory=time.monotonic, repr=False)
+    _cost: float | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._lock = FileLock(self.path / ".lock")
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def status(self) -> str:
+        """``done``, ``failed``, ``unfinished`` or ``absent``."""
+        if (self.path / RESULT).exists():
+            return str(self.result().get("status", "done"))
+        return "unfinished" if (self.path / "spec.json").exists() else "absent"
+
+    def result(self) -> dict[str, Any]:
+        """The record; RecordError names the file when it can't be read."""
+        file = self.path / RESULT
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RecordError(f"can't read '{file}': {error}") from error
+        if not isinstance(record, dict):
+            raise RecordError(f"'{file}' holds no record")
+        return record
+
+    def lock(self, wait: bool) -> None:
+        """Takes the folder for this process; Locked where another has it and ``wait`` is false."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            raise Locked(f"run '{self.name}' is being trained by another process") from None
+
+    def unlock(self) -> None:
+        """Gives the folder back."""
+        self._lock.release()
+
+    def write_spec(self, spec: Mapping[str, Any]) -> None:
+        """First file of a run."""
+        write_text(self.path / "spec.json", to_json(spec))
+
+    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """All epochs so far."""
+        write_text(self.path / "history.jsonl", "".join(to_json(row, indent=None) for row in rows))
+
+    def wants_resume(self, nbytes: int) -> bool:
+        """Whether a resume file of ``nbytes`` may be written now without costing over 5 % of the time."""
+        cost = self._cost if self._cost is not None else nbytes / _ASSUMED_BYTES_PER_SECOND
+        return time.monotonic() - self._last_resume >= cost / RESUME_SHARE
+
+    def write_resume(self, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+        """Replaces the resume file."""
+        from safetensors.torch import save_file
+
+        began = time.monotonic()
+        whole = {k: v.contiguous() for k, v in tensors.items()}
+        write_atomic(self.path / RESUME, lambda p: save_file(whole, p, dict(metadata)))
+        self._last_resume = time.monotonic()
+        self._cost = self._last_resume - began
+
+    def read_resume(self) -> tuple[dict[str, Any], dict[str, str]] | None:
+        """Tensors and metadata of the resume file, or None where there is none that can be read."""
+        from safetensors import SafetensorError, safe_open
+
+        file = self.path / RESUME
+        if not file.exists():
+            return None
+        try:
+            with safe_open(file, framework="pt") as handle:
+                tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+                return tensors, dict(handle.metadata() or {})
+        except (SafetensorError, OSError) as error:
+            raise RecordError(f"can't read '{file}' ({error}); delete it to start this run over") from error
+
+    def write_result(self, record: Mapping[str, Any]) -> None:
+        """The done-marker: written last, after which the resume file goes."""
+        write_text(self.path / RESULT, to_json(record))
+        (self.path / RESUME).unlink(missing_ok=True)
+
+
+def list_runs(folder: Path) -> tuple[RunFolder, ...]:
+    """Every run below ``folder``, by name."""
+    if not folder.is_dir():
+        return ()
+    return tuple(RunFolder(p) for p in sorted(folder.iterdir()) if (p / "spec.json").exists())
+
+
+def remove_run(run: RunFolder) -> None:
+    """Deletes a run's folder, unless another process is at it."""
+    run.lock(wait=False)
+    run.unlock()
+    shutil.rmtree(run.path)
