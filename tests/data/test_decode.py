@@ -91,7 +91,8 @@ def test_truncated_anywhere(kind: str) -> None:
         try:
             image = decode(data[:length], "some.file")
         except DataError as error:
-            assert str(error).startswith("can't decode image some.file: ")
+            named = "can't decode image some.file: " in str(error)
+            assert named
         else:
             assert not kind.startswith("jpeg")
             assert np.array_equal(image, whole)
