@@ -1,0 +1,74 @@
+"""Numbers as the report shows them, the same everywhere."""
+
+from __future__ import annotations
+
+import math
+
+from harness.stats import Interval
+
+
+def percent(share: float) -> str:
+    """``0.91833`` as ``91.83 %``."""
+    return f"{100 * share:.2f} %"
+
+
+def interval(ends: Interval) -> str:
+    """The ends of an interval of a share, ``[90.80, 92.76]``, in percent."""
+    return f"[{100 * ends.low:.2f}, {100 * ends.high:.2f}]".replace("-", "−")
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, signed: ``+0.93``."""
+    shown = f"{100 * difference:+.2f}"
+    return "0.00" if shown in ("+0.00", "-0.00") else shown.replace("-", "−")
+
+
+def rate(lr: float) -> str:
+    """A learning rate: ``1e-3``, ``2.5e-4``, ``0.05``."""
+    if lr >= 0.01 or lr <= 0:
+        return f"{lr:g}"
+    mantissa, exponent = f"{lr:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def p_value(p: float) -> str:
+    """``p = 0.20`` or ``p < 0.0001``."""
+    if p < 0.0001:
+        return "p < 0.0001"
+    return f"p = {p:.4f}" if p < 0.01 else f"p = {p:.2f}"
+
+
+def count(n: int) -> str:
+    """``24000`` as ``24,000``."""
+    return f"{n:,}"
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """``1 image``, ``24,000 images``."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def loss(value: float | None) -> str:
+    """A loss in nats with three decimals; says so where it isn't finite."""
+    if value is None:
+        return "none"
+    return f"{value:.3f}" if math.isfinite(value) else "not finite"
+
+
+def seconds(s: float) -> str:
+    """``4.2 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if s < 60:
+        return f"{s:.1f} s"
+    whole = round(s)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def listing(names: list[str] | tuple[str, ...]) -> str:
+    """``a``, ``a and b``, ``a, b and c``; names that hold commas are parted by semicolons."""
+    if len(names) < 2:
+        return "".join(names)
+    comma = "; " if any("," in name for name in names) else ", "
+    last = "; and " if comma == "; " else " and "
+    return comma.join(names[:-1]) + last + names[-1]

@@ -1,0 +1,201 @@
+"""What a report says, as plain values: no HTML, no figures, no files.
+
+:func:`reports.summary.build_report` makes a :class:`ReportData`; :mod:`reports.figures` and
+:mod:`reports.render` draw and write it. Shares are fractions, times seconds, losses nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.stats import Interval, Spread
+from harness.suites import Reference
+from harness.verdicts import Verdict
+from reports.record_types import DataFacts, Record, Result, Scores
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One run that ended well. ``number`` counts from 1 through the whole report.
+
+    ``correct`` is bool ``[n]``: which test images it gets right; ``images`` identifies those
+    images with their order and labels, so that two cells are only paired on the same ones.
+    """
+
+    number: int
+    name: str
+    setting: str
+    record: Record
+    result: Result
+    interval: Interval
+    verdict: Verdict
+    correct: np.ndarray
+    images: str
+
+    @property
+    def test(self) -> Scores:
+        return self.result.test
+
+    @property
+    def seed(self) -> int:
+        return self.record.spec.seed
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """The cells that differ in their seed alone. ``val_accuracy`` is ``None`` without validation."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    accuracy: Spread
+    macro_f1: Spread
+    val_accuracy: Spread | None
+
+    @property
+    def collapsed(self) -> int:
+        return sum(cell.verdict.kind == "collapsed" for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two cells on the same ``n`` test images.
+
+    ``only_first`` images are right in the first cell and wrong in the second. ``p`` is exact
+    McNemar's, ``adjusted`` is corrected by Holm over the comparisons of the experiment, and
+    ``supported`` says whether the difference passes at 5 % after that.
+    """
+
+    first: Cell
+    second: Cell
+    n: int
+    only_first: int
+    only_second: int
+    p: float
+    adjusted: float
+    supported: bool
+
+    @property
+    def difference(self) -> float:
+        """Accuracy of the first minus that of the second."""
+        return (self.only_first - self.only_second) / self.n
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One paragraph of the discussion and what it is about."""
+
+    kind: Literal["best", "worst", "collapsed", "equal", "verdict", "caveat"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test image that the best cell gets wrong; ``path`` is where its run read it."""
+
+    name: str
+    path: str
+    root: str | None
+    label: str
+    prediction: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A random choice of a cell's mistakes: ``shown`` out of ``mistakes``."""
+
+    cell: Cell
+    mistakes: int
+    seed: int
+    shown: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A published cell beside ours. ``interval`` of the difference needs the source's test size.
+
+    ``differs`` lists in what our run differs; ``same_data`` is whether the data are not among it.
+    ``contradictions`` are sums of the source that don't add up.
+    """
+
+    reference: Reference
+    cell: Cell
+    difference: float
+    interval: Interval | None
+    same_data: bool
+    differs: tuple[str, ...]
+    contradictions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StrategyText:
+    """A strategy: what it trains, what it leaves alone, what started at random, where it comes from."""
+
+    name: str
+    summary: str
+    source: str
+    trained: tuple[str, ...]
+    frozen: tuple[str, ...]
+    random: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """The runs that share data, split, backbone, head and weights, and so can be compared.
+
+    ``train`` holds the training options that all its cells share.
+    """
+
+    number: int
+    heading: str
+    target: str | None
+    data: DataFacts
+    cells: tuple[Cell, ...]
+    settings: tuple[Setting, ...]
+    ranked_on: Literal["validation", "test"]
+    comparisons: tuple[Comparison, ...]
+    discussion: tuple[Statement, ...]
+    examples: Examples
+    published: tuple[PublishedRow, ...]
+    strategies: tuple[StrategyText, ...]
+    train: tuple[tuple[str, str], ...]
+
+    @property
+    def first(self) -> Result:
+        """The result that stands for what all cells share."""
+        return self.cells[0].result
+
+    @property
+    def best(self) -> Setting:
+        return self.settings[0]
+
+
+@dataclass(frozen=True)
+class Banner:
+    """A warning above everything else, with a command where there is one."""
+
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """A whole report."""
+
+    title: str
+    banners: tuple[Banner, ...]
+    experiments: tuple[Experiment, ...]
+    failed: tuple[Record, ...]
+    signature: str
+
+    @property
+    def redistributable(self) -> bool:
+        """Whether images of all the data may be passed on."""
+        return all(e.data.card.redistributable for e in self.experiments)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(cell for e in self.experiments for cell in e.cells)

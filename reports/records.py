@@ -1,0 +1,205 @@
+"""From the files of a run folder to a record. Nothing else of the report touches a run folder.
+
+A folder that doesn't follow ``docs/run-folder.md`` raises
+:class:`~harness.errors.RecordError` with the file and the key at fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.contracts import DataCard
+from harness.errors import RecordError
+from reports.fields import Fields
+from reports.files import parse_json, read_text
+from reports.record_types import (
+    BackboneFacts,
+    ClassScores,
+    DataFacts,
+    Epoch,
+    Record,
+    Result,
+    Scores,
+    Spec,
+    Stage,
+    StrategyFacts,
+    Timing,
+)
+
+FORMAT = 1  # the newest format of result.json that is understood
+
+
+def load_records(folders: Iterable[Path]) -> tuple[Record, ...]:
+    """The records of finished run folders (done or failed), each folder once, in the order given.
+
+    Raises :class:`~harness.errors.RecordError` naming the file that can't be read.
+    """
+    once = {Path(folder).resolve(): Path(folder) for folder in folders}
+    return tuple(_record(folder) for folder in once.values())
+
+
+def _record(folder: Path) -> Record:
+    file = folder / "result.json"
+    root = Fields.of(file, "", parse_json(file, read_text(file)))
+    found = root.integer("format")
+    if found > FORMAT or found < 1:
+        raise RecordError(f"{file}: format {found} is not known (this version reads up to {FORMAT})")
+    status = root.text("status")
+    if status not in ("done", "failed"):
+        raise RecordError(f"{file}: 'status' should be 'done' or 'failed', it is '{status}'")
+    done = status == "done"
+    environment = root.optional_sub("environment")
+    return Record(
+        folder=folder,
+        run=root.text("run"),
+        suite=root.text_or_none("suite"),
+        spec=_spec(root.sub("spec")),
+        history=_history(folder / "history.jsonl", needed=done),
+        environment=environment.options() if environment else {},
+        command=root.text("command", ""),
+        error=None if done else root.text_or_none("error") or "no reason was recorded",
+        result=_result(root) if done else None,
+    )
+
+
+def _spec(f: Fields) -> Spec:
+    data = f.sub("data")
+    return Spec(
+        data=data.text("name"),
+        target=data.text_or_none("target"),
+        split=data.text("split"),
+        group=data.text_or_none("group"),
+        split_seed=data.integer("split_seed", 0),
+        limit=data.integer_or_none("limit"),
+        backbone=f.text("backbone"),
+        weights=f.text("weights"),
+        head=f.text("head"),
+        strategy=f.text("strategy"),
+        strategy_name=f.text("strategy_name", f.text("strategy")),
+        lr=f.number("lr"),
+        seed=f.integer("seed"),
+        train=f.sub("train").options(),
+    )
+
+
+def _history(file: Path, *, needed: bool) -> tuple[Epoch, ...]:
+    if not needed and not file.exists():
+        return ()
+    rows = []
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        if not line.strip():
+            continue
+        f = Fields.of(file, f"line {number}", parse_json(file, line, number))
+        rows.append(
+            Epoch(
+                epoch=f.integer("epoch"),
+                train_loss=f.loss("train_loss"),
+                train_accuracy=f.number_or_none("train_accuracy"),
+                val_loss=f.loss("val_loss"),
+                val_accuracy=f.number_or_none("val_accuracy"),
+            )
+        )
+    return tuple(rows)
+
+
+def _result(root: Fields) -> Result:
+    data, val = root.sub("data"), root.optional_sub("val")
+    names = data.texts("class_names")
+    strategy, timing = root.sub("strategy"), root.sub("timing")
+    return Result(
+        digests=root.sub("digests").options(),
+        data=_data(data, names),
+        backbone=_backbone(root.sub("backbone")),
+        strategy=StrategyFacts(
+            name=strategy.text("name"),
+            options=strategy.sub("options").options(),
+            source=strategy.text("source", ""),
+            summary=strategy.text("summary", ""),
+            trainable=strategy.integer("trainable"),
+            prefix=strategy.texts("prefix"),
+        ),
+        selected_epoch=root.integer("selected_epoch"),
+        val=_scores(val, names) if val and val.integer("n") else None,
+        test=_scores(root.sub("test"), names),
+        timing=Timing(
+            prefix_s=timing.number("prefix_s", 0.0),
+            prefix_shared_by=timing.integer("prefix_shared_by", 1),
+            train_s=timing.number("train_s"),
+            total_s=timing.number("total_s"),
+            images_per_s=timing.number_or_none("images_per_s"),
+        ),
+    )
+
+
+def _data(f: Fields, names: tuple[str, ...]) -> DataFacts:
+    card, counts, missing = f.sub("card"), f.sub("counts"), f.optional_sub("missing")
+    return DataFacts(
+        card=DataCard(
+            title=card.text("title"),
+            description=card.text("description", ""),
+            labels=card.text("labels", ""),
+            license=card.text("license", ""),
+            not_for=card.text("not_for", ""),
+            redistributable=card.flag("redistributable", False),
+            embedded=card.flag("embedded", False),
+            url=card.text("url", ""),
+        ),
+        path=f.raw("path") if f.values.get("path") is not None else None,
+        class_names=names,
+        counts={part: counts.integers(part) for part in ("train", "val", "test") if part in counts.values},
+        missing=missing.integer("count") if missing else 0,
+    )
+
+
+def _backbone(f: Fields) -> BackboneFacts:
+    p = f.sub("preprocess")
+    return BackboneFacts(
+        name=f.text("name"),
+        parameters=f.integer("parameters"),
+        size=p.integer("size"),
+        resize=p.integer("resize"),
+        mean=p.numbers("mean"),
+        std=p.numbers("std"),
+        interpolation=p.text("interpolation"),
+        stages=tuple(
+            Stage(
+                name=s.text("name"),
+                role=s.text("role"),
+                parameters=s.integer("parameters"),
+                trained=s.integer("trained", 0),
+                lr_scale=s.number_or_none("lr_scale"),
+                random=s.flag("random", False),
+                moved=s.number_or_none("moved"),
+            )
+            for s in f.subs("stages")
+        ),
+        random_stages=f.texts("random_stages"),
+    )
+
+
+def _scores(f: Fields, names: tuple[str, ...]) -> Scores:
+    scores = Scores(
+        n=f.integer("n"),
+        loss=f.loss("loss"),
+        accuracy=f.number("accuracy"),
+        balanced_accuracy=f.number("balanced_accuracy"),
+        macro_f1=f.number("macro_f1"),
+        per_class=tuple(
+            ClassScores(
+                name=c.text("name"),
+                precision=c.number("precision"),
+                recall=c.number("recall"),
+                f1=c.number("f1"),
+                support=c.integer("support"),
+                right=c.integer("right"),
+                wrong=c.integer("wrong"),
+            )
+            for c in f.subs("per_class")
+        ),
+        confusion=f.matrix("confusion", len(names)),
+    )
+    total = sum(map(sum, scores.confusion))
+    if total != scores.n or scores.n < 1 or abs(scores.right / total - scores.accuracy) > 1e-6:
+        raise RecordError(f"{f.file}: the accuracy of '{f.where}' is not that of its confusion matrix")
+    return scores

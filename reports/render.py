@@ -1,0 +1,208 @@
+"""A report's data to files: ``report.md`` with ``report_files/``, and one self-contained page.
+
+Both are built whole in memory and then written, each file atomically, so that a report is either
+the old one or the new one, never half of each file.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.errors import UsageError
+from harness.suites import Reference
+from reports import figures, formats, markdown
+from reports.model import Cell, Example, Experiment, ReportData
+from reports.style import Picture
+from reports.thumbnails import thumbnail
+
+Images = Literal["embed", "names", "none"]
+
+FOLDER = "report_files"
+# What an earlier report may have left in the folder: its own files alone are ever removed.
+OWN_FILE = re.compile(r"(experiment|cell|example)-[\w-]+\.(svg|jpg)")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """An example with its thumbnail, a JPEG, where there is one."""
+
+    example: Example
+    jpeg: bytes | None
+    file: str
+
+    @property
+    def uri(self) -> str:
+        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg or b'').decode()}"
+
+
+@dataclass(frozen=True)
+class CellView:
+    """A cell with its figures."""
+
+    cell: Cell
+    curves: Picture | None
+    confusion: Picture | None
+
+
+@dataclass(frozen=True)
+class View:
+    """An experiment with everything that its part of the report shows."""
+
+    experiment: Experiment
+    accuracies: Picture
+    overview: Picture | None
+    cells: tuple[CellView, ...]
+    shots: tuple[Shot, ...]
+
+
+def write_report(
+    data: ReportData,
+    out: Path,
+    images: Images = "names",
+    *,
+    load_image: Callable[[Example], bytes | None] = thumbnail,
+) -> list[Path]:
+    """Writes ``index.html``, ``report.md`` and the latter's figures into ``out``; returns their paths.
+
+    ``images`` says how misclassified images appear: as thumbnails (``embed``), by name or not at
+    all. ``load_image`` gives an example's JPEG, or ``None`` where its image can't be had.
+    Raises :class:`~harness.errors.UsageError` when ``out`` can't be written to.
+    """
+    if images not in ("embed", "names", "none"):
+        raise UsageError(f"--images should be embed, names or none, it is '{images}'")
+    views = tuple(_view(e, images, load_image) for e in data.experiments)
+    context = {
+        "report": data,
+        "views": views,
+        "images": images,
+        "private": any(s.jpeg for v in views if not v.experiment.data.card.redistributable for s in v.shots),
+        "folder": FOLDER,
+    }
+    files: dict[Path, bytes] = {
+        out / "index.html": _render(_html(), "report.html.j2", context),
+        out / "report.md": _render(_markdown(), "report.md.j2", context),
+    }
+    for view in views:
+        for drawn in _pictures(view):
+            files[out / FOLDER / f"{drawn.name}.svg"] = drawn.file.encode()
+        for shot in view.shots:
+            if shot.jpeg:
+                files[out / FOLDER / shot.file] = shot.jpeg
+    try:
+        _write(files, out / FOLDER)
+    except OSError as error:
+        raise UsageError(f"the report can't be written to '{out}': {error.strerror or error}") from error
+    return list(files)
+
+
+def _view(e: Experiment, images: Images, load_image: Callable[[Example], bytes | None]) -> View:
+    shown = e.examples.shown if images != "none" else ()
+    return View(
+        experiment=e,
+        accuracies=figures.accuracies(e),
+        overview=figures.overview(e),
+        cells=tuple(CellView(c, figures.curves(c), figures.confusion(c)) for c in e.cells),
+        shots=tuple(
+            Shot(example, load_image(example) if images == "embed" else None, f"example-{e.number}-{i}.jpg")
+            for i, example in enumerate(shown, start=1)
+        ),
+    )
+
+
+def _pictures(view: View) -> list[Picture]:
+    found = [view.accuracies, view.overview, *(p for c in view.cells for p in (c.curves, c.confusion))]
+    return [p for p in found if p is not None]
+
+
+def _html() -> Environment:
+    env = Environment(
+        loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined,
+        finalize=_unbroken, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    env.filters.update(_number_filters())
+    env.filters["known_recipes"] = _known_recipes
+    env.filters["svg"] = lambda drawn: Markup(drawn.inline)  # matplotlib has escaped it
+    css = resources.files("reports.templates").joinpath("report.css").read_text("utf-8")
+    env.globals["css"] = Markup(css)
+    return env
+
+
+def _unbroken(value: object) -> object:
+    """Keeps a number and its percent sign on one line."""
+    return re.sub(r"(?<=\d) (?=%)", "\u00a0", value) if type(value) is str else value
+
+
+def _markdown() -> Environment:
+    env = Environment(
+        loader=PackageLoader("reports"), autoescape=False, finalize=markdown.escape,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    for name, number in _number_filters().items():
+        env.filters[name] = _ready(number)
+    env.filters.update(code=markdown.code, block=markdown.block, ready=markdown.Ready)
+    env.filters["known_recipes"] = _known_recipes
+    return env
+
+
+def _number_filters() -> Mapping[str, Callable[..., str]]:
+    return {
+        "percent": formats.percent,
+        "interval": formats.interval,
+        "points": formats.points,
+        "rate": formats.rate,
+        "p": formats.p_value,
+        "number": formats.count,
+        "loss": formats.loss,
+        "seconds": formats.seconds,
+    }
+
+
+def _known_recipes(references: Iterable[Reference]) -> list[tuple[str, str]]:
+    """Source and note of each reference that has one, each pair once."""
+    return list(dict.fromkeys((r.source, r.note) for r in references if r.note))
+
+
+def _ready(number: Callable[..., str]) -> Callable[..., str]:
+    return lambda *values: markdown.Ready(number(*values))
+
+
+def _render(env: Environment, template: str, context: Mapping[str, object]) -> bytes:
+    text = env.get_template(template).render(context)
+    return (re.sub(r"\n{3,}", "\n\n", text).strip() + "\n").encode("utf-8", "replace")
+
+
+def _write(files: Mapping[Path, bytes], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    # Figures before the texts that name them; leftovers last, when nothing names them any more.
+    for path in reversed(list(files)):
+        _write_atomically(path, files[path])
+    for old in folder.iterdir():
+        if OWN_FILE.fullmatch(old.name) and old not in files:
+            old.unlink()
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as target:
+            target.write(content)
+            target.flush()
+            os.fsync(target.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise

@@ -1,0 +1,164 @@
+"""Records to a report: groups, verdicts, intervals, comparisons, discussion."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.stats import wilson
+from harness.verdicts import judge
+from reports.compare import compare, settings_of
+from reports.discussion import discuss
+from reports.model import Cell, Example, Examples, Experiment, ReportData, StrategyText
+from reports.predictions import read_predictions
+from reports.published import published_rows
+from reports.record_types import Predictions, Record, Result
+from reports.wording import banners, bare, cell_names, report_title, signature, strategy_name
+
+
+def build_report(
+    records: Iterable[Record], *, title: str | None = None, examples: int = 5, seed: int = 0
+) -> ReportData:
+    """What the report on ``records`` says.
+
+    ``examples`` misclassified test images of each best cell are chosen at random with ``seed``.
+    Raises :class:`~harness.errors.UsageError` without any record and
+    :class:`~harness.errors.RecordError` for predictions that can't be read.
+    """
+    records = tuple(records)
+    if not records:
+        raise UsageError("there is no finished run to report on; make some: harness run --suite faces")
+    if examples < 0:
+        raise UsageError(f"--examples should be 0 or more, it is {examples}")
+    groups: dict[tuple[object, ...], list[tuple[Record, Result]]] = {}
+    for record in records:
+        if record.result is not None:
+            groups.setdefault(_key(record, record.result), []).append((record, record.result))
+    experiments: list[Experiment] = []
+    for group in groups.values():
+        taken = sum(len(e.cells) for e in experiments)
+        experiments.append(_experiment(len(experiments) + 1, taken, group, examples, seed))
+    return ReportData(
+        title=report_title(title, experiments),
+        banners=banners(experiments),
+        experiments=tuple(experiments),
+        failed=tuple(r for r in records if r.result is None),
+        signature=signature(records, experiments, examples, seed),
+    )
+
+
+def _key(record: Record, result: Result) -> tuple[object, ...]:
+    """What runs must share to be compared: data, split, backbone, head and weights."""
+    spec, digests = record.spec, result.digests
+    return (
+        spec.data, spec.target, spec.split, spec.group, digests.get("data"), digests.get("split"),
+        result.data.class_names, result.backbone.name, spec.head, spec.weights,
+    )  # fmt: skip
+
+
+def _experiment(
+    number: int, taken: int, group: Sequence[tuple[Record, Result]], examples: int, seed: int
+) -> Experiment:
+    record, result = group[0]
+    cells = tuple(
+        _cell(taken + i, name, setting, r, found)
+        for i, ((r, found), (name, setting)) in enumerate(zip(group, cell_names(group), strict=True), start=1)
+    )
+    settings, ranked_on = settings_of(cells)
+    comparisons = compare(settings)
+    shared = [k for k, v in record.spec.train.items() if all(r.spec.train.get(k) == v for r, _ in group)]
+    target = record.spec.target
+    return Experiment(
+        number=number,
+        heading=f"{result.data.card.title}{f', {target}' if target else ''}: {bare(result.backbone.name)}",
+        target=target,
+        data=result.data,
+        cells=cells,
+        settings=settings,
+        ranked_on=ranked_on,
+        comparisons=comparisons,
+        discussion=discuss(settings, ranked_on, comparisons, result.data),
+        examples=_examples(settings[0].cells, ranked_on, examples, seed),
+        published=published_rows(cells),
+        strategies=_strategies(cells),
+        train=tuple((key.replace("_", " "), record.spec.train[key]) for key in shared),
+    )
+
+
+def _cell(number: int, name: str, setting: str, record: Record, result: Result) -> Cell:
+    predictions = read_predictions(record)
+    test = result.test
+    return Cell(
+        number=number,
+        name=name,
+        setting=setting,
+        record=record,
+        result=result,
+        interval=wilson(test.right, test.n),
+        verdict=judge(
+            train_loss=[e.train_loss for e in record.history],
+            val_loss=[e.val_loss for e in record.history],
+            confusion=test.confusion,
+            class_names=result.data.class_names,
+            train_counts=result.data.counts.get("train", ()),
+            test_loss=test.loss,
+            selected_epoch=result.selected_epoch,
+        ),
+        correct=predictions.label == predictions.prediction,
+        images=_images(predictions),
+    )
+
+
+def _images(p: Predictions) -> str:
+    """A digest of the test images with their order and labels."""
+    digest = hashlib.blake2b("\x00".join(p.ids).encode("utf-8", "surrogatepass"), digest_size=16)
+    digest.update(p.label.tobytes())
+    return digest.hexdigest()
+
+
+def _examples(cells: Sequence[Cell], ranked_on: str, wanted: int, seed: int) -> Examples:
+    """A random choice of the mistakes of the best cell (over seeds: of the one that ranks first)."""
+
+    def rank(cell: Cell) -> float:
+        val = cell.result.val
+        return val.accuracy if ranked_on == "validation" and val else cell.test.accuracy
+
+    cell = max(cells, key=rank)
+    p, data = read_predictions(cell.record), cell.result.data
+    wrong = np.flatnonzero(p.label != p.prediction)
+    chosen = np.random.Generator(np.random.PCG64(seed)).permutation(wrong)[:wanted]
+    return Examples(
+        cell=cell,
+        mistakes=len(wrong),
+        seed=seed,
+        shown=tuple(
+            Example(
+                name=p.ids[i],
+                path=p.paths[i],
+                root=data.path,
+                label=data.class_names[p.label[i]],
+                prediction=data.class_names[p.prediction[i]],
+                probability=float(p.probabilities[i, p.prediction[i]]),
+            )
+            for i in chosen
+        ),
+    )
+
+
+def _strategies(cells: Sequence[Cell]) -> tuple[StrategyText, ...]:
+    texts = {}
+    for cell in cells:
+        name, strategy = strategy_name(cell.result), cell.result.strategy
+        stages = [s for s in cell.result.backbone.stages if s.parameters]
+        texts[name] = StrategyText(
+            name=name,
+            summary=strategy.summary,
+            source=strategy.source,
+            trained=tuple(s.name for s in stages if s.lr_scale is not None),
+            frozen=tuple(s.name for s in stages if s.lr_scale is None),
+            random=cell.result.backbone.random_stages,
+        )
+    return tuple(texts.values())
