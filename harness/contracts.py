@@ -24,6 +24,7 @@ Role = Literal["body", "neck", "classifier", "head"]
 
 # --------------------------------------------------------------------------- stages
 
+
 @dataclass(frozen=True)
 class ParameterInfo:
     """One parameter tensor as a strategy sees it."""
@@ -67,6 +68,7 @@ def body_blocks(stages: Sequence[StageInfo]) -> tuple[StageInfo, ...]:
 
 
 # --------------------------------------------------------------------------- strategies
+
 
 @dataclass(frozen=True)
 class Selector:
@@ -116,7 +118,9 @@ class Plan:
         for group in self.groups:
             if group.selector.matches(parameter):
                 return group.lr_scale
-        raise UsageError(f"no group of the plan names parameter '{parameter.name}'; every parameter needs one")
+        raise UsageError(
+            f"no group of the plan names parameter '{parameter.name}'; every parameter needs one"
+        )
 
 
 def train(**which: object) -> Group:
@@ -182,6 +186,7 @@ class Strategy(Protocol):
 
 # --------------------------------------------------------------------------- backbones
 
+
 @dataclass(frozen=True)
 class Preprocess:
     """How an image becomes the network's input; it belongs to the weights.
@@ -219,6 +224,7 @@ class Backbone(Protocol):
 
 
 # --------------------------------------------------------------------------- data
+
 
 @dataclass(frozen=True)
 class DataCard:
@@ -288,6 +294,8 @@ class Dataset(Protocol):
     default_split: str
     needs_path: bool
 
-    def read(self, path: Path | None, *, target: str | None, missing: Literal["error", "skip"]) -> SampleTable:
+    def read(
+        self, path: Path | None, *, target: str | None, missing: Literal["error", "skip"]
+    ) -> SampleTable:
         """The samples below ``path``; raises :class:`~harness.errors.DataError` naming what is at fault."""
         ...

@@ -10,7 +10,6 @@ from harness.contracts import Recipe, StageInfo
 from harness.errors import UsageError
 from harness.freezing import Assignment, assignments, frozen_random, prefix_stages
 
-
 T = TypeVar("T")
 
 

@@ -33,7 +33,9 @@ class Features:
     rows: torch.Tensor
     flipped: torch.Tensor | None = None
 
-    def batch(self, index: torch.Tensor, device: torch.device, mirror: torch.Tensor | None = None) -> torch.Tensor:
+    def batch(
+        self, index: torch.Tensor, device: torch.device, mirror: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The rows at ``index`` (int64 ``[b]``) as a suffix takes them, channels last in memory.
 
         ``mirror`` (bool ``[b]``) picks the mirrored view of a row.
@@ -74,7 +76,10 @@ def compute_features(
     ordered = sorted(set(cuts))
     store = _Stores(count, budget)
     model.eval()
-    sections = [(cut, model.section(last, cut) if cut else None) for last, cut in zip([0, *ordered], ordered, strict=False)]
+    sections = [
+        (cut, model.section(last, cut) if cut else None)
+        for last, cut in zip([0, *ordered], ordered, strict=False)
+    ]
     for start, images in _batches(count, load):
         size = min(BATCH, count - start)
         for view in (False, True) if mirror else (False,):
@@ -86,7 +91,10 @@ def compute_features(
             x = x.to(device)
             for cut, section in sections:
                 if section is not None:
-                    with torch.inference_mode(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+                    with (
+                        torch.inference_mode(),
+                        torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+                    ):
                         x = section(x)
                 if not (view and cut == 0):
                     store.put(cut, view, start, x[:size])

@@ -54,7 +54,9 @@ class Task:
         if now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
             left = (now - self._began) / self._done * (self._total - self._done)
-            self._progress.say(f"{self._text}: {self._done}/{self._total} {self._unit}, about {left:.0f} s to go")
+            self._progress.say(
+                f"{self._text}: {self._done}/{self._total} {self._unit}, about {left:.0f} s to go"
+            )
 
 
 class _Bar(Task):

@@ -61,7 +61,9 @@ def backbone_part(
     }
 
 
-def strategy_part(name: str, strategy: Any, stages: Sequence[StageInfo], cut: int, trainable: int) -> dict[str, Any]:
+def strategy_part(
+    name: str, strategy: Any, stages: Sequence[StageInfo], cut: int, trainable: int
+) -> dict[str, Any]:
     """``strategy`` of a record."""
     options = {f.name: getattr(strategy, f.name) for f in fields(strategy)} if is_dataclass(strategy) else {}
     return {
@@ -82,7 +84,9 @@ def predictions_csv(table: SampleTable, rows: np.ndarray, logits: np.ndarray) ->
     writer = csv.writer(out, lineterminator="\n")
     names = [f"p{i}" for i in range(shares.shape[1])]
     attributes = list(table.attributes)
-    writer.writerow(["id", "path", "group", "label", "prediction", *names, *(f"attr:{a}" for a in attributes)])
+    writer.writerow(
+        ["id", "path", "group", "label", "prediction", *names, *(f"attr:{a}" for a in attributes)]
+    )
     columns = [table.attributes[a][rows] for a in attributes]
     for i, row in enumerate(rows):
         group = table.groups[row] if table.groups else ""

@@ -7,7 +7,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from harness import record, runtime
 from harness.backbones.staged import StagedModel, tensor_digest
 from harness.contracts import StageInfo
 from harness.data.prepare import PreparedData, image_source, prepare_data
-from harness.errors import HarnessError, Locked, UsageError
+from harness.errors import HarnessError, Locked
 from harness.freezing import audit
 from harness.metrics import scores
 from harness.planner import CellPlan, Group, group_cells, plan_cell
@@ -104,7 +104,7 @@ def _jobs(grid: Grid, data: PreparedData, options: RunOptions) -> list[Job]:
     for backbone_name, head, text, lr, seed in grid.cells():
         backbone = load_backbone(backbone_name)
         strategy, strategy_name, canonical = load_strategy(text)
-        weights = grid.weights or backbone.default_weights
+        weights = grid.weights.get(backbone_name, backbone.default_weights)
         key = (backbone.name, weights, head)
         if key not in described:
             model = _build(backbone, weights, data, head, seed)
@@ -121,7 +121,10 @@ def _jobs(grid: Grid, data: PreparedData, options: RunOptions) -> list[Job]:
         )
         if recipe.init == "random":
             weights = "none"
-            stages = tuple(replace(s, parameters=tuple(replace(p, pretrained=False) for p in s.parameters)) for s in stages)
+            stages = tuple(
+                replace(s, parameters=tuple(replace(p, pretrained=False) for p in s.parameters))
+                for s in stages
+            )
         label = Path(weights).name if Path(weights).suffix else weights
         spec = RunSpec(data.spec, backbone.name, label, head, canonical, lr, seed, grid.train)
         identity = spec.identity(data.digest + data.split.digest, digest if weights != "none" else "none")
@@ -160,10 +163,14 @@ class _Context:
         for position, job in enumerate(jobs, 1):
             if job.spec.seed != first.spec.seed:
                 first, initial = job, self._initial(job)
-            if not self._try(job, initial, features, seconds, len(jobs), f"[{position}/{len(jobs)}]", wait=False):
+            if not self._try(
+                job, initial, features, seconds, len(jobs), f"[{position}/{len(jobs)}]", wait=False
+            ):
                 held.append(job)
         if held and not self.options.wait:
-            raise Locked(f"{len(held)} cells are being trained by another process, first '{held[0].folder.name}'")
+            raise Locked(
+                f"{len(held)} cells are being trained by another process, first '{held[0].folder.name}'"
+            )
         for job in held:
             self.progress.say(f"waiting for another process to finish {job.spec.label}")
             self._try(job, self._initial(job), features, seconds, len(jobs), "", wait=True)
@@ -171,11 +178,13 @@ class _Context:
     def _initial(self, job: Job) -> StagedModel:
         backbone = load_backbone(job.spec.backbone)
         model = _build(backbone, job.weights, self.data, job.spec.head, job.spec.seed)
-        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.to(self.device).to(memory_format=torch.channels_last)
 
     def _announce(self, job: Job, model: StagedModel) -> None:
         if not model.cuttable:
-            self.progress.say(f"{job.spec.backbone} can't be cut into stages: it trains without a shared prefix")
+            self.progress.say(
+                f"{job.spec.backbone} can't be cut into stages: it trains without a shared prefix"
+            )
         random = [s.name for s in job.stages if any(not p.pretrained for p in s.parameters)]
         if len(random) > 1 and job.weights != "none":
             self.progress.say(f"at random initialisation (not in the weights): {', '.join(random)}")
@@ -205,8 +214,15 @@ class _Context:
         return features, seconds
 
     def _try(
-        self, job: Job, initial: StagedModel, features: Mapping[int, Features], seconds: float, shared: int,
-        counter: str, *, wait: bool,
+        self,
+        job: Job,
+        initial: StagedModel,
+        features: Mapping[int, Features],
+        seconds: float,
+        shared: int,
+        counter: str,
+        *,
+        wait: bool,
     ) -> bool:
         """Trains a cell under its lock; False where another process has it."""
         try:
@@ -362,7 +378,9 @@ class _CellRun:
         base = tensor_digest(before.items())
         checkpoint = tensor_digest(changed.items())
         metadata = {"format": str(FORMAT), "base": base, "tensors": checkpoint, "run": self.job.folder.name}
-        write_atomic(self.job.folder.path / "checkpoint.safetensors", lambda p: save_file(changed, p, metadata))
+        write_atomic(
+            self.job.folder.path / "checkpoint.safetensors", lambda p: save_file(changed, p, metadata)
+        )
         return {"base": base, "checkpoint": checkpoint}
 
 

@@ -7,8 +7,8 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.errors import UsageError
@@ -74,7 +74,14 @@ class RunSpec:
     def folder_name(self, identity: str) -> str:
         """A readable name that ends in the identity."""
         data = "-".join(filter(None, (self.data.name, self.data.target)))
-        parts = (data, self.backbone.split(":")[-1], self.strategy, f"lr{self.lr:g}", f"s{self.seed}", identity)
+        parts = (
+            data,
+            self.backbone.split(":")[-1],
+            self.strategy,
+            f"lr{self.lr:g}",
+            f"s{self.seed}",
+            identity,
+        )
         return "_".join(re.sub(r"[^A-Za-z0-9.=,+-]+", "-", p).strip("-") for p in parts)
 
     @property
@@ -89,7 +96,7 @@ class Grid:
 
     data: DataSpec = DataSpec()
     backbones: tuple[str, ...] = ("vgg_tiny",)
-    weights: str | None = None  # None: each backbone's own default
+    weights: Mapping[str, str] = field(default_factory=dict)  # by backbone; else the backbone's default
     heads: tuple[str, ...] = ("own",)
     strategies: tuple[str, ...] = ("head_only",)
     lrs: tuple[float, ...] = (1e-3,)
@@ -117,7 +124,9 @@ def parse_lr(text: str) -> tuple[float, ...]:
         else:
             raise ValueError
     except (ValueError, OverflowError):
-        raise UsageError(f"bad lr '{text}': a number such as 1e-3, or a range LOW:HIGH:COUNT such as 1e-5:1e-2:7") from None
+        raise UsageError(
+            f"bad lr '{text}': a number such as 1e-3, or a range LOW:HIGH:COUNT such as 1e-5:1e-2:7"
+        ) from None
     if not all(math.isfinite(v) and v > 0 for v in values):
         raise UsageError(f"bad lr '{text}': a learning rate is a finite number above 0")
     return values

@@ -174,7 +174,7 @@ def evaluate(cell: Cell, features: Features, rows: torch.Tensor) -> torch.Tensor
 
 
 def _start(cell: Cell, resume: Snapshot | None) -> _Progress:
-    cell.model.to(cell.device, memory_format=torch.channels_last)
+    cell.model.to(cell.device).to(memory_format=torch.channels_last)
     if resume is None:
         optimizer, names = _optimizer(cell, 0)
         return _Progress(optimizer, names, 0)
@@ -184,7 +184,10 @@ def _start(cell: Cell, resume: Snapshot | None) -> _Progress:
     import_state(optimizer, names, resume.optimizer)
     run = _Progress(optimizer, names, segment, list(resume.history))
     for row in resume.history:
-        score = (float(row["val_accuracy"] or 0), -float(row["val_loss"]) if row["val_loss"] is not None else -math.inf)
+        score = (
+            float(row["val_accuracy"] or 0),
+            -float(row["val_loss"]) if row["val_loss"] is not None else -math.inf,
+        )
         if score > run.best_score:
             run.best_epoch, run.best_score = int(row["epoch"] or 0), score
     run.best = dict(resume.best)

@@ -170,8 +170,8 @@ def _healthy(train: Sequence[float | None], val: Sequence[float | None]) -> Verd
         lowest = min(v for v in val if v is not None)
         return Verdict(
             "healthy",
-            f"The losses end at {train[-1]:.3f} (training) and {val[-1]:.3f} (validation, lowest "
-            f"{lowest:.3f}), and every class is predicted on its merits.",
+            f"The training loss ends at {train[-1]:.3f} and the validation loss at {val[-1]:.3f}, "
+            + ("its lowest." if val[-1] <= lowest else f"near its lowest, {lowest:.3f}."),
         )
     return Verdict("healthy", "Nothing in the record speaks against it; it holds no validation curve.")
 

@@ -9,7 +9,7 @@ from harness.contracts import Plan, Recipe, Segment, StageInfo, freeze, train
 
 @dataclass(frozen=True)
 class HeadOnly:
-    """The whole classifier (on VGG16: fc6, fc7 and the new last layer) trains; all convolutions are frozen."""
+    """The whole classifier (VGG16: fc6, fc7 and the new last layer) trains; all convolutions are frozen."""
 
     source: ClassVar[str] = "the original CelebA30k experiment, first configuration"
     summary: ClassVar[str] = "body frozen, the whole classifier trained"

@@ -20,7 +20,9 @@ class LastK:
     def recipe(self, stages: Sequence[StageInfo], epochs: int) -> Recipe:
         blocks = body_blocks(stages)
         if not 1 <= self.k <= len(blocks):
-            raise UsageError(f"last_k[k={self.k}]: this backbone has {len(blocks)} body stages, so k is 1..{len(blocks)}")
+            raise UsageError(
+                f"last_k[k={self.k}]: this backbone has {len(blocks)} body stages, so k is 1..{len(blocks)}"
+            )
         kept = [freeze(stage=block.name) for block in blocks[: -self.k]]
         return Recipe((Segment(epochs, Plan((*kept, train()))),))
 

@@ -17,7 +17,9 @@ def check_head(head: str) -> str:
     text = head.replace(" ", "")
     if text in ("own", "linear") or (_MLP.fullmatch(text) and "0" not in _widths(text)):
         return text
-    raise UsageError(f"unknown head '{head}' (there are: own, linear, mlp[512,256] with widths of your choice)")
+    raise UsageError(
+        f"unknown head '{head}' (there are: own, linear, mlp[512,256] with widths of your choice)"
+    )
 
 
 def new_head(head: str, features: int, num_classes: int) -> nn.Module:

@@ -113,7 +113,9 @@ def split_after_pooling(children: Sequence[nn.Module]) -> list[list[int]]:
     return [g for g in groups if g]
 
 
-def numbered(name: str, role: Role, prefix: str, groups: list[list[int]], first: int = 1) -> list[StageLayout]:
+def numbered(
+    name: str, role: Role, prefix: str, groups: list[list[int]], first: int = 1
+) -> list[StageLayout]:
     """Stages ``name1, name2, ...`` from groups of child indices below ``prefix``."""
     return [
         StageLayout(f"{name}{number}", role, tuple(f"{prefix}.{i}" for i in group))
@@ -125,7 +127,11 @@ def whole_layout(native: nn.Module) -> Layout:
     """Any network that isn't known in stages: its children are the stages, and it runs as a whole."""
     last = [n for n, m in native.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
     children = [n for n, m in native.named_children() if any(True for _ in m.parameters())]
-    own = (StageLayout("tokens", "body", (OWN,)),) if any(True for _ in native.parameters(recurse=False)) else ()
+    own = (
+        (StageLayout("tokens", "body", (OWN,)),)
+        if any(True for _ in native.parameters(recurse=False))
+        else ()
+    )
     return Layout(
         stages=(
             *own,

@@ -99,7 +99,12 @@ def _preprocess(cfg: dict[str, Any]) -> Preprocess:
 def _layout(native: Any) -> Layout:
     # Dropout that timm applies as a function can't be found by module.
     if getattr(native, "drop_rate", 0) == 0:
-        for family, layout in ((VGG, _vgg), (ResNet, _resnet), (MobileNetV3, _mobilenetv3), (EfficientNet, _efficientnet)):
+        for family, layout in (
+            (VGG, _vgg),
+            (ResNet, _resnet),
+            (MobileNetV3, _mobilenetv3),
+            (EfficientNet, _efficientnet),
+        ):
             if isinstance(native, family):
                 return layout(native)
     return whole_layout(native)

@@ -74,7 +74,7 @@ class TorchvisionBackbone:
     def _enum(self, weights: str) -> Any:
         offered = _models.get_model_weights(self.model)
         if weights == "imagenet":
-            return offered.DEFAULT  # type: ignore[attr-defined]
+            return offered.DEFAULT
         if weights not in offered.__members__:
             known = [*offered.__members__, "imagenet", "none", "a file's path"]
             raise UnknownName(f"weights of torchvision:{self.model}", weights, known)

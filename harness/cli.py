@@ -1,0 +1,127 @@
+"""The command line: finds the command, turns errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import tomllib
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from harness.errors import HarnessError, UnknownName, UsageError
+
+COMMANDS = {
+    "run": "Train a grid of strategies and learning rates.",
+    "report": "Write a Markdown and HTML report of finished runs.",
+    "list": "List strategies, backbones, datasets or suites.",
+    "show": "Show one run.",
+    "runs": "List or remove run folders.",
+    "doctor": "Check this machine: device, versions, data, weights.",
+}
+CONFIG = "harness.toml"
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            raise UnknownName("command", cmd_name, COMMANDS)
+        module = importlib.import_module(f"harness.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """Defaults of options from ``harness.toml``: a table a command, ``[run]`` for ``harness run``."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"can't read '{path}': {error}") from error
+    unknown = sorted(set(found) - set(COMMANDS))
+    if unknown:
+        raise UsageError(f"'{path}' has an unknown table [{unknown[0]}] (there are: {', '.join(COMMANDS)})")
+    return {
+        command: {key.replace("-", "_"): value for key, value in options.items()}
+        for command, options in found.items()
+    }
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "HARNESS",
+        "max_content_width": 100,
+    },
+    epilog="Example: harness run --strategy head_only --strategy last_block --lr 1e-3 --lr 1e-4 && harness report",
+)
+@click.version_option(package_name="transfer-harness", prog_name="harness")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Compare ways to fine-tune an image classifier: what to freeze, how fast to train.
+
+    Without any option, `harness run` trains on a small embedded sample of drawn faces.
+    Every option can also be set as HARNESS_COMMAND_OPTION or in harness.toml.
+    """
+    ctx.default_map = _config(Path(CONFIG))
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception, so that locks are given back and temporary files go."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command line and exits with the documented status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        # obj: the record of a run quotes the command as it was typed.
+        typed = tuple(a for a in arguments if a != "--debug")
+        status = cli.main(args=list(arguments), prog_name="harness", standalone_mode=False, obj=typed)
+        code = status if isinstance(status, int) else 0
+    except HarnessError as error:
+        code = _fail(error, error.exit_code, debug)
+    except click.ClickException as error:
+        if debug:
+            raise
+        error.show()
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        code = _fail("interrupted; the same command goes on where it stopped", 130, debug)
+    except _Terminated:
+        code = _fail("terminated; the same command goes on where it stopped", 143, debug)
+    except BrokenPipeError:
+        # The reader went away (`| head`): nothing more to say, and nothing to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except OSError as error:
+        code = _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1, debug)
+    sys.exit(code)
+
+
+def _fail(error: BaseException | str, code: int, debug: bool) -> int:
+    if debug and isinstance(error, BaseException):
+        raise error
+    click.echo(f"harness: {' '.join(str(error).split())}", err=True)
+    return code

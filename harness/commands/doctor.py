@@ -1,0 +1,90 @@
+"""``harness doctor``."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from harness.commands.data_paths import DATA_VARIABLES, WEIGHT_VARIABLE
+
+_CELEBA = (
+    "get CelebA (aligned images and annotations) from its authors' page, for non-commercial research only, "
+    "and give its folder: --data celeba=PATH, or set"
+)
+
+
+@click.command("doctor", epilog="Example: harness doctor")
+def command() -> None:
+    """Check this machine: device, versions, where data and weights are looked for, what is missing."""
+    for part in (_machine(), _packages(), _plugins(), _data(), _weights()):
+        for name, text in part:
+            click.echo(f"{name:<22} {text}")
+
+
+def _machine() -> Iterator[tuple[str, str]]:
+    from harness import runtime
+    from harness.prefix import available_memory
+
+    device = runtime.choose_device("auto")
+    yield "device", f"{device} ({runtime.device_name(device)})"
+    yield "threads", str(runtime.default_threads())
+    yield "free memory", f"{available_memory() / 2**30:.1f} GiB"
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    from harness import runtime
+
+    for name in ("transfer-harness", *runtime.PACKAGES):
+        yield name, runtime.package_version(name) or "missing: pip install transfer-harness"
+
+
+def _plugins() -> Iterator[tuple[str, str]]:
+    from harness import plugins
+
+    for group, kind in (
+        (plugins.STRATEGIES, "strategy"),
+        (plugins.FAMILIES, "backbone family"),
+        (plugins.BACKBONES, "backbone"),
+        (plugins.DATASETS, "dataset"),
+    ):
+        fine = []
+        for name in plugins.find(group):
+            try:
+                plugins.load(group, name, kind)
+                fine.append(name)
+            except plugins.PluginError as error:
+                yield f"{kind} broken", str(error)
+        yield f"{kind}", ", ".join(fine)
+
+
+def _data() -> Iterator[tuple[str, str]]:
+    from harness.cache_dir import cache_dir
+
+    drawn = sorted(p.name for p in cache_dir().glob("faces*") if p.is_dir())
+    yield "cache", f"{cache_dir()} ({', '.join(drawn) or 'faces not drawn yet; the first run draws them'})"
+    for variable in sorted(set(DATA_VARIABLES.values())):
+        path = os.environ.get(variable)
+        if not path:
+            yield variable, f"not set; {_CELEBA} {variable}"
+        else:
+            yield variable, f"{path}" + ("" if Path(path).is_dir() else " (missing: no such folder)")
+
+
+def _weights() -> Iterator[tuple[str, str]]:
+    import torch
+
+    embedded = importlib.resources.files("harness.backbones") / "vgg_tiny.safetensors"
+    yield "vgg_tiny weights", "in the package" if embedded.is_file() else "missing: install the package again"
+    hub = Path(torch.hub.get_dir()) / "checkpoints"
+    found = sorted(p.name for p in hub.glob("*.pth")) if hub.is_dir() else []
+    yield "ImageNet weights", f"downloaded to {hub} when asked ({', '.join(found) or 'none there yet'})"
+    variable = WEIGHT_VARIABLE.format("VGG16")
+    path = os.environ.get(variable)
+    if not path:
+        yield variable, "not set; a local file instead of the download: --weights PATH, or this variable"
+    else:
+        yield variable, path + ("" if Path(path).is_file() else " (missing: no such file)")

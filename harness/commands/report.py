@@ -1,0 +1,85 @@
+"""``harness report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from harness.errors import UsageError
+
+
+@click.command(
+    "report", epilog="Example: harness report runs --out report --images names && xdg-open report/index.html"
+)
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("report"),
+    show_default=True,
+    help="Folder for index.html and report.md.",
+)
+@click.option("--title", help="Title of the report.")
+@click.option(
+    "--examples",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Misclassified test images to show.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which ones: seed of the random choice.",
+)
+@click.option(
+    "--images",
+    type=click.Choice(["embed", "names", "none"]),
+    default="embed",
+    show_default=True,
+    help="Show the images themselves, their names, or neither.",
+)
+def command(
+    runs: tuple[Path, ...],
+    out: Path,
+    title: str | None,
+    examples: int,
+    seed: int,
+    images: Literal["embed", "names", "none"],
+) -> None:
+    """Write a Markdown and a self-contained HTML report.
+
+    RUNS are run folders, or folders that hold some; by default all that lie in 'runs'. No model is
+    rerun.
+    """
+    folders = finished(runs or (Path("runs"),))
+    from reports.records import load_records
+    from reports.render import write_report
+    from reports.summary import build_report
+
+    data = build_report(load_records(folders), title=title, examples=examples, seed=seed)
+    for path in write_report(data, out, images):
+        click.echo(path)
+
+
+def finished(places: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The folders with a result, at or directly below ``places``; UsageError where there is none."""
+    found: dict[Path, None] = {}
+    for place in places:
+        if not place.exists():
+            raise UsageError(f"'{place}' doesn't exist; train something first: harness run")
+        inside = (
+            [place]
+            if (place / "result.json").exists()
+            else sorted(p.parent for p in place.glob("*/result.json"))
+        )
+        if not inside:
+            raise UsageError(
+                f"no finished run in '{place}'; train something first: harness run --out {place}"
+            )
+        found |= dict.fromkeys(inside)
+    return tuple(found)

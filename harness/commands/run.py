@@ -1,0 +1,234 @@
+"""``harness run``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.commands.data_paths import data_path, weights_variable
+from harness.commands.options import PluginName, name_and_path
+from harness.errors import UsageError
+from harness.plugins import BACKBONES, DATASETS, SHORT_NAMES, STRATEGIES
+from harness.spec import DataSpec, Grid, TrainSpec, parse_lr
+
+if TYPE_CHECKING:
+    from harness.run import Outcome
+    from harness.suites import Suite
+
+_EXAMPLES = """\b
+Examples:
+  harness run --strategy head_only --lr 1e-3
+  harness run --strategy head_only --strategy last_block --lr 1e-5:1e-2:7 --seed 0 --seed 1
+  harness run --data celeba=PATH --target Smiling --backbone vgg16 --strategy last_block --lr 1e-4
+  harness run --suite celeba30k --data celeba30k=PATH
+"""
+_DATA = {f.name for f in fields(DataSpec)} - {"name"}
+_TRAIN = {f.name for f in fields(TrainSpec)} - {"deterministic"}
+
+
+@click.command("run", epilog=_EXAMPLES)
+@click.option("--suite", metavar="NAME|FILE", help="A grid that is written down; other options override it.")
+@click.option(
+    "--strategy",
+    "strategies",
+    multiple=True,
+    type=PluginName(STRATEGIES),
+    help="What trains, e.g. head_only or last_k[k=2]; repeat for a grid.  [default: head_only]",
+)
+@click.option(
+    "--lr", "lrs", multiple=True, help="Learning rate, or a range LOW:HIGH:COUNT; repeat.  [default: 1e-3]"
+)
+@click.option(
+    "--seed", "seeds", multiple=True, type=click.IntRange(0), help="Seed of a run; repeat.  [default: 0]"
+)
+@click.option(
+    "--backbone",
+    "backbones",
+    multiple=True,
+    type=PluginName(BACKBONES, tuple(SHORT_NAMES)),
+    help="vgg_tiny, vgg16, torchvision:NAME, timm:NAME; repeat.  [default: vgg_tiny; vgg16 for your own data]",
+)
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="[BACKBONE=]NAME|FILE",
+    help="imagenet, a tag, a weight file, or none; repeat with BACKBONE= for several.  [default: the backbone's]",
+)
+@click.option("--head", "heads", multiple=True, help="own, linear or mlp[512,256]; repeat.  [default: own]")
+@click.option(
+    "--data",
+    metavar="NAME[=PATH]",
+    type=PluginName(DATASETS),
+    help="Dataset and where it lies.  [default: faces]",
+)
+@click.option("--target", help="Which attribute (or column) is the label.")
+@click.option(
+    "--split", type=click.Choice(["stratified", "official", "group"]), help="How samples are split."
+)
+@click.option("--group", metavar="identity", help="Split by group: no group on two sides.")
+@click.option("--split-seed", type=click.IntRange(0), help="Seed of the split and of --limit.  [default: 0]")
+@click.option("--limit", type=click.IntRange(1), help="Use a stratified subset of this many images.")
+@click.option(
+    "--missing", type=click.Choice(["error", "skip"]), help="What to do with listed images that are absent."
+)
+@click.option("--epochs", type=click.IntRange(1), help="[default: 10]")
+@click.option("--batch-size", type=click.IntRange(1), help="[default: 64]")
+@click.option("--optimizer", type=click.Choice(["adam", "adamw", "sgd"]), help="[default: adam]")
+@click.option("--weight-decay", type=click.FloatRange(0), help="[default: 0]")
+@click.option(
+    "--schedule",
+    type=click.Choice(["constant", "cosine", "one-cycle"]),
+    help="Of the lr.  [default: constant]",
+)
+@click.option(
+    "--class-weights", type=click.Choice(["none", "balanced"]), help="In the training loss.  [default: none]"
+)
+@click.option("--flip/--no-flip", default=None, help="Random horizontal flips while training.  [default: no]")
+@click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), help="[default: fp32]")
+@click.option(
+    "--select", type=click.Choice(["last", "best"]), help="Epoch that is tested: last, or best on validation."
+)
+@click.option("--fast", is_flag=True, help="Allow algorithms that may differ from run to run (recorded).")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="CPU threads; part of what makes a result repeatable."
+)
+@click.option("--workers", type=click.IntRange(1), help="Threads that decode images; changes no result.")
+@click.option(
+    "--allow-random-frozen", is_flag=True, help="Allow strategies that freeze randomly initialised layers."
+)
+@click.option(
+    "--no-wait", is_flag=True, help="Exit with 4 instead of waiting for cells that another process trains."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where run folders go.",
+)
+@click.option("--quiet", is_flag=True, help="Only the final table.")
+@click.pass_context
+def command(ctx: click.Context, **given: Any) -> int:
+    """Train every combination of strategy, learning rate, seed, backbone and head.
+
+    Cells that share a frozen prefix share one pass over the images. The same command again does
+    only what is missing.
+    """
+    path, grid = _grid(given)
+    from harness.progress import Progress
+    from harness.run import RunOptions, run_grid
+
+    progress = Progress(quiet=given["quiet"])
+    options = RunOptions(
+        out=given["out"],
+        data_path=path,
+        device=given["device"],
+        threads=given["threads"],
+        workers=given["workers"],
+        wait=not given["no_wait"],
+        allow_random_frozen=given["allow_random_frozen"],
+        argv=ctx.find_root().obj or (),
+    )
+    outcomes = run_grid(grid, options, progress)
+    click.echo(_table(outcomes))
+    click.echo(f"\nruns are in '{given['out']}'; for the report: harness report{_where(given['out'])}")
+    if any(o.record["data"]["card"]["embedded"] for o in outcomes):
+        click.echo(
+            "this is the embedded sample of drawn faces; the real experiment: "
+            "harness run --suite celeba30k --data celeba30k=PATH"
+        )
+    return 1 if any(o.record["status"] != "done" for o in outcomes) else 0
+
+
+def _where(out: Path) -> str:
+    return "" if out == Path("runs") else f" {out}"
+
+
+def _grid(given: dict[str, Any]) -> tuple[Path | None, Grid]:
+    """The grid that the options ask for, over what a suite says, over the defaults."""
+    from harness.suites import load_suite
+
+    suite = load_suite(given["suite"]) if given["suite"] else None
+    base = _from_suite(suite) if suite else Grid()
+    name, path = name_and_path(given["data"]) if given["data"] else (base.data.name, None)
+    data = {k: given[k] for k in _DATA if given[k] is not None}
+    if name != base.data.name:
+        data = {"target": None, "split": "auto", "group": None} | data
+    if data.get("group") and "split" not in data:
+        data["split"] = "auto"
+    train = {k: given[k] for k in _TRAIN if given[k] is not None} | (
+        {"deterministic": False} if given["fast"] else {}
+    )
+    backbones = given["backbones"] or (("vgg16",) if suite is None and name != "faces" else base.backbones)
+    grid = replace(
+        base,
+        data=replace(base.data, name=name, **data),
+        backbones=tuple(backbones),
+        weights=_weights(given["weights"], tuple(backbones), base),
+        heads=given["heads"] or base.heads,
+        strategies=given["strategies"] or base.strategies,
+        lrs=tuple(lr for text in given["lrs"] for lr in parse_lr(text)) or base.lrs,
+        seeds=given["seeds"] or base.seeds,
+        train=replace(base.train, **train),
+    )
+    return data_path(name, path), grid
+
+
+def _weights(given: Sequence[str], backbones: tuple[str, ...], base: Grid) -> dict[str, str]:
+    """Weights by backbone: as given, else from its environment variable, else what the suite says."""
+    chosen = {b: w for b in backbones if (w := weights_variable(b) or base.weights.get(b))}
+    for text in given:
+        backbone, equals, weights = text.partition("=")
+        if equals and backbone in backbones:
+            chosen[backbone] = weights
+        elif len(backbones) == 1:
+            chosen[backbones[0]] = text
+        else:
+            raise UsageError(
+                f"--weights '{text}' doesn't say which of {', '.join(backbones)}: BACKBONE=NAME|FILE"
+            )
+    return chosen
+
+
+def _from_suite(suite: Suite) -> Grid:
+    unknown = sorted(set(suite.train) - _TRAIN)
+    if unknown:
+        raise UsageError(f"suite '{suite.name}': unknown key '{unknown[0]}' in [train]")
+    d = suite.data
+    return Grid(
+        data=DataSpec(d.name, d.target, d.split or "auto", d.group, d.split_seed, d.limit, d.missing),
+        backbones=suite.grid.backbones,
+        weights=dict.fromkeys(suite.grid.backbones, suite.grid.weights) if suite.grid.weights else {},
+        heads=suite.grid.heads,
+        strategies=suite.grid.strategies,
+        lrs=suite.grid.lrs,
+        seeds=suite.grid.seeds,
+        train=replace(TrainSpec(), **dict(suite.train)),  # type: ignore[arg-type]
+        suite=suite.name,
+    )
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
+    """Cell, accuracy with its interval, macro F1, seconds, folder."""
+    rows: list[tuple[str, ...]] = [("cell", "test accuracy [95 %]", "macro F1", "seconds", "folder")]
+    rows += [_row(o) for o in outcomes]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    record = outcome.record
+    spec = record["spec"]
+    cell = f"{spec['backbone'].split(':')[-1]} {spec['strategy']} lr={spec['lr']:g} seed={spec['seed']}"
+    if record["status"] != "done":
+        return (cell, record["error"].split(":")[0], "-", "-", outcome.folder.name)
+    test = record["test"]
+    low, high = test["accuracy_interval"]
+    accuracy = f"{100 * test['accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+    seconds = f"{record['timing']['train_s']:.1f}" if outcome.trained else "done before"
+    return (cell, accuracy, f"{test['macro_f1']:.4f}", seconds, outcome.folder.name)

@@ -1,0 +1,59 @@
+"""``harness runs ls|rm``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.errors import UsageError
+
+_OUT = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where run folders lie.",
+)
+
+
+@click.group("runs", epilog="Example: harness runs ls")
+def command() -> None:
+    """List or remove run folders."""
+
+
+@command.command("ls", epilog="Example: harness runs ls --out runs")
+@_OUT
+def ls(out: Path) -> None:
+    """List runs with their status and test accuracy."""
+    from harness.store import list_runs
+
+    runs = list_runs(out)
+    if not runs:
+        click.echo(f"no runs in '{out}'", err=True)
+    for run in runs:
+        status = run.status()
+        figure = f"{100 * run.result()['test']['accuracy']:6.2f} %" if status == "done" else " " * 8
+        click.echo(f"{status:<10}  {figure}  {run.name}")
+
+
+@command.command("rm", epilog="Example: harness runs rm RUN; harness runs rm --unfinished")
+@click.argument("names", nargs=-1)
+@click.option("--unfinished", is_flag=True, help="All that were not finished or failed.")
+@_OUT
+def rm(names: tuple[str, ...], unfinished: bool, out: Path) -> None:
+    """Remove runs by name (or by the ten digits at its end)."""
+    from harness.store import list_runs, remove_run
+
+    runs = {run.name: run for run in list_runs(out)}
+    chosen = [run for run in runs.values() if unfinished and run.status() != "done"]
+    for name in names:
+        matches = [run for run in runs.values() if run.name == name or run.name.endswith(f"_{name}")]
+        if not matches:
+            raise UsageError(f"no run '{name}' in '{out}'; harness runs ls --out {out} lists them")
+        chosen += matches
+    if not chosen and not unfinished:
+        raise UsageError("name the runs to remove, or give --unfinished")
+    for run in dict.fromkeys(r.path for r in chosen):
+        remove_run(runs[run.name])
+        click.echo(f"removed {run.name}")
