@@ -68,7 +68,7 @@ def _config(path: Path) -> dict[str, Any]:
         "auto_envvar_prefix": "HARNESS",
         "max_content_width": 100,
     },
-    epilog="Example: harness run --strategy head_only --strategy last_block --lr 1e-3 --lr 1e-4 && harness report",
+    epilog="Example: harness run --strategy head_only --lr 1e-3 --lr 1e-4 && harness report",
 )
 @click.version_option(package_name="transfer-harness", prog_name="harness")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

@@ -43,7 +43,8 @@ def plan_cell(
     if random and recipe.init == "pretrained" and not allow_random_frozen:
         raise UsageError(
             f"strategy {strategy} would freeze layers that the weights don't cover and that are random: "
-            f"{', '.join(random)}; use complete weights, another strategy, --head linear, or --allow-random-frozen"
+            f"{', '.join(random)}; use complete weights, another strategy, --head linear, "
+            "or --allow-random-frozen"
         )
     # Whole models have no cut; a random prefix differs between seeds and is not worth sharing.
     cut = prefix_stages(assigned, stages) if cuttable and not random else 0

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from harness.backbones.staged import StagedModel
-from harness.contracts import Recipe
+from harness.cell import Cell, Snapshot, TrainData
 from harness.errors import HarnessError
-from harness.freezing import Assignment, apply_segment
+from harness.freezing import apply_segment
 from harness.optimizers import export_state, import_state, make_optimizer
 from harness.prefix import BATCH, Features
 from harness.schedules import schedule
@@ -25,56 +23,6 @@ from harness.spec import TrainSpec
 
 class Diverged(HarnessError):
     """The training loss is no longer finite."""
-
-
-@dataclass(frozen=True)
-class TrainData:
-    """Features of all samples, and which of them train and validate.
-
-    ``labels`` is int64 ``[n]`` over all samples; ``train`` and ``val`` are rows of it; ``ids`` names
-    the samples (a flip is a coin per sample and epoch).
-    """
-
-    features: Features
-    labels: torch.Tensor
-    train: torch.Tensor
-    val: torch.Tensor
-    ids: tuple[str, ...]
-    num_classes: int
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All that is needed to go on after ``epoch``: tensors by name, optimizer state, rows so far."""
-
-    epoch: int
-    tensors: Mapping[str, torch.Tensor]
-    optimizer: Mapping[str, torch.Tensor]
-    history: tuple[Mapping[str, float | int | None], ...]
-    best_epoch: int
-    best: Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One suffix to train: a model whose stages before ``cut`` are never run here."""
-
-    model: StagedModel
-    cut: int
-    recipe: Recipe
-    assigned: tuple[Assignment, ...]
-    lr: float
-    seed: int
-    settings: TrainSpec
-    device: torch.device
-
-    def suffix(self) -> nn.Sequential:
-        return self.model.section(self.cut, len(self.model.stage_names))
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The suffix's parameters and buffers by name (live, not copied)."""
-        late = set(self.model.stage_names[self.cut :])
-        return {n: t for n, t in self.model.tensors() if n.split(".", 1)[0] in late}
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def load_into(native: nn.Module, source: WeightSource, optional: tuple[str, ...]
 
 
 def preprocess_from(metadata: Mapping[str, str], default: Preprocess, name: str) -> Preprocess:
-    """``default`` with what the weight file's metadata says (mean, std, input_size, crop_pct, interpolation)."""
+    """``default`` with what the weight file's metadata says: mean, std, input_size, crop_pct, ..."""
     try:
         changed: dict[str, object] = {}
         for key in ("mean", "std"):

@@ -50,13 +50,13 @@ _TRAIN = {f.name for f in fields(TrainSpec)} - {"deterministic"}
     "backbones",
     multiple=True,
     type=PluginName(BACKBONES, tuple(SHORT_NAMES)),
-    help="vgg_tiny, vgg16, torchvision:NAME, timm:NAME; repeat.  [default: vgg_tiny; vgg16 for your own data]",
+    help="vgg_tiny, vgg16, torchvision:NAME, timm:NAME; repeat.  [default: vgg_tiny; vgg16 on other data]",
 )
 @click.option(
     "--weights",
     multiple=True,
     metavar="[BACKBONE=]NAME|FILE",
-    help="imagenet, a tag, a weight file, or none; repeat with BACKBONE= for several.  [default: the backbone's]",
+    help="imagenet, a tag, a file or none; with BACKBONE= for one of several.  [default: the backbone's]",
 )
 @click.option("--head", "heads", multiple=True, help="own, linear or mlp[512,256]; repeat.  [default: own]")
 @click.option(

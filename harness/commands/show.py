@@ -54,8 +54,10 @@ def _lines(record: dict[str, Any]) -> list[str]:
     spec, test = record["spec"], record["test"]
     lines = [
         record["run"],
-        f"  {spec['backbone']} ({spec['weights']}), {spec['strategy']}, lr {spec['lr']:g}, seed {spec['seed']}",
-        f"  data      {record['data']['card']['title']}, target {spec['data']['target']}, {record['data']['split']}",
+        f"  {spec['backbone']} ({spec['weights']}), {spec['strategy']}, "
+        f"lr {spec['lr']:g}, seed {spec['seed']}",
+        f"  data      {record['data']['card']['title']}, target {spec['data']['target']}, "
+        f"{record['data']['split']}",
     ]
     if test is None:
         return [*lines, f"  failed    {record['error']}"]
@@ -82,7 +84,7 @@ def _lines(record: dict[str, Any]) -> list[str]:
     environment = record["environment"]
     return [
         *lines,
-        f"  made on   {environment['device_name']} ({environment['device']}, {environment['threads']} threads), "
-        f"torch {environment['torch']}, {record['timing']['total_s']:.1f} s",
+        f"  made on   {environment['device_name']} ({environment['device']}, "
+        f"{environment['threads']} threads), torch {environment['torch']}, {record['timing']['total_s']:.1f} s",
         f"  again     {record['command']}",
     ]

@@ -54,7 +54,7 @@ class Table:
         return self.integer(key) if key in self.values else None
 
     def number(self, key: str) -> float:
-        value = self.values.get(key)
+        value: Any = self.values.get(key)
         if not _is_number(value):
             self._fail(key, "a number", value)
         return float(value)

@@ -1,0 +1,66 @@
+"""Tensors on disk: what a run goes on from, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import torch
+
+from harness.backbones.staged import tensor_digest
+from harness.cell import Cell, Snapshot
+from harness.spec import FORMAT
+from harness.store import RunFolder, to_json, write_atomic
+
+_PARTS = ("tensor/", "optimizer/", "best/")
+
+
+def write_resume(folder: RunFolder, snapshot: Snapshot) -> None:
+    """Replaces the folder's resume file."""
+    parts = (snapshot.tensors, snapshot.optimizer, snapshot.best)
+    tensors = {
+        f"{prefix}{name}": tensor.detach().cpu()
+        for prefix, part in zip(_PARTS, parts, strict=True)
+        for name, tensor in part.items()
+    }
+    metadata = {
+        "epoch": str(snapshot.epoch),
+        "best_epoch": str(snapshot.best_epoch),
+        "history": json.dumps([json.loads(to_json(row)) for row in snapshot.history]),
+    }
+    folder.write_resume(tensors, metadata)
+
+
+def read_resume(folder: RunFolder, device: torch.device) -> Snapshot | None:
+    """What an earlier process left, or None where there is nothing to go on from."""
+    found = folder.read_resume()
+    if found is None:
+        return None
+    tensors, metadata = found
+    trained, optimizer, best = (
+        {k.removeprefix(prefix): v.to(device) for k, v in tensors.items() if k.startswith(prefix)}
+        for prefix in _PARTS
+    )
+    return Snapshot(
+        epoch=int(metadata["epoch"]),
+        tensors=trained,
+        optimizer=optimizer,
+        history=tuple(json.loads(metadata["history"])),
+        best_epoch=int(metadata["best_epoch"]),
+        best=best,
+    )
+
+
+def write_checkpoint(folder: RunFolder, cell: Cell, before: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """``checkpoint.safetensors``: the tensors that differ from ``before``.
+
+    Returns the digests of the base they belong to and of themselves, which its metadata hold too.
+    """
+    from safetensors.torch import save_file
+
+    now = {n: t.detach().cpu().contiguous() for n, t in cell.model.tensors()}
+    changed = {n: t for n, t in now.items() if not torch.equal(t, before[n].detach().cpu())}
+    digests = {"base": tensor_digest(before.items()), "checkpoint": tensor_digest(changed.items())}
+    metadata = {"format": str(FORMAT), "run": folder.name, **digests}
+    write_atomic(folder.path / "checkpoint.safetensors", lambda p: save_file(changed, p, metadata))
+    return digests

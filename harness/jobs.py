@@ -1,0 +1,118 @@
+"""From a grid to jobs: each cell with its plan, its identity and its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.backbones.staged import StagedModel, tensor_digest
+from harness.contracts import StageInfo
+from harness.data.prepare import PreparedData
+from harness.planner import CellPlan, plan_cell
+from harness.plugins import load_backbone, load_strategy
+from harness.seeding import derive_seed
+from harness.spec import Grid, RunSpec
+from harness.store import RunFolder
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One cell on its way: spec, plan, folder. ``weights`` is as given, a tag or a path."""
+
+    spec: RunSpec
+    strategy: Any
+    strategy_name: str
+    weights: str
+    plan: CellPlan
+    stages: tuple[StageInfo, ...]
+    folder: RunFolder
+    digests: Mapping[str, str]
+
+    @property
+    def network(self) -> tuple[str, str, str]:
+        """What cells must have in common to share a prefix."""
+        return (self.spec.backbone, self.weights, self.spec.head)
+
+    @property
+    def trainable(self) -> int:
+        """Parameters that train in at least one segment."""
+        trained = {n for a in self.plan.assigned for n, scale in a.items() if scale is not None}
+        return sum(p.numel for s in self.stages for p in s.parameters if p.name in trained)
+
+
+@dataclass
+class Networks:
+    """Builds networks; the last one built is kept, so that planning and training share it."""
+
+    num_classes: int
+    device: torch.device
+    _last: tuple[tuple[str, str, str, int], StagedModel] | None = field(default=None, repr=False)
+
+    def get(self, backbone: str, weights: str, head: str, seed: int) -> StagedModel:
+        """The network as ``seed`` initialises it. Callers must not train it, only copies of it."""
+        key = (backbone, weights, head, seed)
+        if self._last is None or self._last[0] != key:
+            self._last = None  # two large networks needn't be in memory at once
+            torch.manual_seed(derive_seed(seed, "init"))
+            model = load_backbone(backbone).build(weights, self.num_classes, head)
+            self._last = (key, model.to(self.device).to(memory_format=torch.channels_last))
+        return self._last[1]
+
+
+@dataclass(frozen=True)
+class _Described:
+    stages: tuple[StageInfo, ...]
+    cuttable: bool
+    digest: str
+
+
+def plan_jobs(
+    grid: Grid, data: PreparedData, networks: Networks, out: Path, allow_random_frozen: bool
+) -> tuple[Job, ...]:
+    """One job a cell, in the grid's order. Raises UsageError for a cell that makes no sense."""
+    described: dict[tuple[str, str, str], _Described] = {}
+    jobs = []
+    for name, head, text, lr, seed in grid.cells():
+        backbone = load_backbone(name)
+        strategy, strategy_name, canonical = load_strategy(text)
+        weights = grid.weights.get(name, backbone.default_weights)
+        if (backbone.name, weights, head) not in described:
+            network = _describe(networks.get(backbone.name, weights, head, seed))
+            described[backbone.name, weights, head] = network
+        network = described[backbone.name, weights, head]
+        recipe = strategy.recipe(network.stages, grid.train.epochs)
+        if recipe.init == "random":
+            weights, network = "none", _unpretrained(network)
+        plan = plan_cell(
+            recipe,
+            network.stages,
+            epochs=grid.train.epochs,
+            strategy=canonical,
+            cuttable=network.cuttable,
+            allow_random_frozen=allow_random_frozen,
+        )
+        label = Path(weights).name if Path(weights).suffix else weights
+        spec = RunSpec(data.spec, backbone.name, label, head, canonical, lr, seed, grid.train)
+        identity = spec.identity(data.digest + data.split.digest, network.digest)
+        digests = {"data": data.digest, "split": data.split.digest, "weights": network.digest}
+        folder = RunFolder(out / spec.folder_name(identity))
+        jobs.append(Job(spec, strategy, strategy_name, weights, plan, network.stages, folder, digests))
+    return tuple(jobs)
+
+
+def _describe(model: StagedModel) -> _Described:
+    pretrained = tensor_digest((n, t) for n, t in model.tensors() if n in model.pretrained)
+    return _Described(model.describe(), model.cuttable, pretrained)
+
+
+def _unpretrained(network: _Described) -> _Described:
+    """The same network without weights."""
+    stages = tuple(
+        replace(s, parameters=tuple(replace(p, pretrained=False) for p in s.parameters))
+        for s in network.stages
+    )
+    return replace(network, stages=stages, digest=tensor_digest(()))
