@@ -41,7 +41,8 @@ class Fields:
     @classmethod
     def of(cls, file: Path, where: str, value: object) -> Fields:
         if not isinstance(value, dict):
-            raise RecordError(f"{file}: {where or 'the content'} should be an object, it is {value!r:.60}")
+            name = f"'{where}'" if where else "the content"
+            raise RecordError(f"{file}: {name} should be an object, it is {value!r:.60}")
         return cls(file, where, value)
 
     def sub(self, key: str) -> Fields:

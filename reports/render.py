@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -126,6 +127,7 @@ def _pictures(view: View) -> list[Picture]:
     return [p for p in found if p is not None]
 
 
+@cache
 def _html() -> Environment:
     env = Environment(
         loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined,
@@ -144,6 +146,7 @@ def _unbroken(value: object) -> object:
     return re.sub(r"(?<=\d) (?=%)", "\u00a0", value) if type(value) is str else value
 
 
+@cache
 def _markdown() -> Environment:
     env = Environment(
         loader=PackageLoader("reports"), autoescape=False, finalize=markdown.escape,

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from fake_runs import fake_run, original_runs
+from PIL import Image
+
+from harness.errors import UsageError
+from reports import figures
+from reports.records import load_records
+from reports.render import write_report
+from reports.style import Picture
+from reports.summary import build_report
+
+EVIL = "<script>alert(1)</script>|`x`"
+
+
+def write(folders, out, images="names", **options):
+    return write_report(build_report(load_records(folders), **options), out, images)
+
+
+class Page(HTMLParser):
+    """Checks that elements close in order, and gathers tags and ids."""
+
+    VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.links = [], [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        found = dict(attrs)
+        if "id" in found:
+            self.ids.append(found["id"])
+        self.links.append(found.get("href") or found.get("xlink:href") or found.get("src") or "")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("original")
+    failed = fake_run(folder / "runs", strategy="full", error="out of memory")
+    runs = [*original_runs(folder / "runs"), failed]
+    files = write(runs, folder / "out")
+    return folder / "out", files, runs
+
+
+def test_the_page_stands_alone(original):
+    out, _, _ = original
+    text = (out / "index.html").read_text()
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    anchors = [link[1:] for link in page.links if link.startswith("#")]
+    assert set(anchors) <= set(page.ids)
+    outside = [link for link in page.links if link and not link.startswith(("#", "data:"))]
+    assert set(outside) == {"https://example.org/data"}
+    assert "script" not in page.tags
+    assert "default-src 'none'" in text
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert len(text) < 1_000_000
+    assert page.tags.count("h1") == 1
+    assert page.tags.count("table") == page.tags.count("caption")
+
+
+def test_the_parts_of_the_original_report(original):
+    out, files, _ = original
+    for name in ("index.html", "report.md"):
+        text = (out / name).read_text().replace("\u00a0", " ")
+        for part in ("Introduction and methods", "Misclassified examples", "Discussion", "Reproduce",
+                     "Beside published figures", "Data and responsible use", "Failed runs", "out of memory",
+                     "91.83 % [90.80, 92.76]", "13,856", "its text says 91.38 %", "Signature",
+                     "harness run --suite celeba30k --strategy last_block --lr 0.0001"):  # fmt: skip
+            assert part in text, (name, part)
+    assert sorted(files) == sorted(p for p in out.rglob("*") if p.is_file())
+    named = re.findall(r"\]\((report_files/[^)]+)\)", (out / "report.md").read_text())
+    assert {out / n for n in named} == set((out / "report_files").iterdir())
+
+
+def test_tables_of_markdown_are_regular(original):
+    rows = [line for line in (original[0] / "report.md").read_text().splitlines() if line.startswith("|")]
+    assert rows
+    widths = {}
+    for i, row in enumerate(rows):
+        cells = len(re.findall(r"(?<!\\)\|", row))
+        if set(row) <= set("|-:"):
+            widths[i] = cells
+            assert len(re.findall(r"(?<!\\)\|", rows[i - 1])) == cells
+        elif widths and i + 1 < len(rows) and not set(rows[i + 1]) <= set("|-:"):
+            assert cells == widths[max(widths)]
+
+
+def test_the_same_bytes_twice(original, tmp_path):
+    out, _, runs = original
+    again = write(runs, tmp_path / "again")
+    for file in again:
+        assert file.read_bytes() == (out / file.relative_to(tmp_path / "again")).read_bytes()
+
+
+def test_names_from_outside_are_harmless(tmp_path):
+    folders = [
+        fake_run(tmp_path, strategy=EVIL, name=f"run{n}", lr=lr, classes=(EVIL, "$a_b$"),
+                 command=f"x {EVIL} ```", ids=[f"{i}{EVIL}" for i in range(150)],
+                 card={"title": EVIL, "url": "javascript:alert(1)"})
+        for n, lr in enumerate((1e-3, 1e-4))
+    ]  # fmt: skip
+    folders.append(fake_run(tmp_path, strategy="full", name="bad", error=f"{EVIL}\n# heading"))
+    write(folders, tmp_path / "out", title=f"# {EVIL}")
+    html, text = ((tmp_path / "out" / n).read_text() for n in ("index.html", "report.md"))
+    page = Page(html)
+    assert "script" not in page.tags
+    assert "javascript:alert(1)" not in page.links
+    outside_code = re.sub(r"(?ms)^(`{3,})sh\n.*?\n\1$", "", text)
+    outside_code = re.sub(r"(?<!\\)(`+)(?!`).*?(?<!`)\1(?!`)", "", outside_code)
+    assert "<script" not in outside_code
+    assert "\n# heading" not in text
+    for row in outside_code.splitlines():
+        if "alert(1)" in row and row.startswith("|"):
+            assert not re.search(r"script&gt;\|", row)
+    for svg in (tmp_path / "out" / "report_files").glob("*.svg"):
+        assert "<script" not in svg.read_text()
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Draws nothing, for what has nothing to do with figures."""
+    blank = Picture("experiment-1-accuracies", "", "<svg ></svg>")
+    monkeypatch.setattr(figures, "accuracies", lambda _: blank)
+    for name in ("curves", "confusion", "overview"):
+        monkeypatch.setattr(figures, name, lambda _: None)
+
+
+def images_of(tmp_path, **options):
+    root = tmp_path / "images"
+    root.mkdir()
+    for i in range(1, 151):
+        exif = Image.Exif()
+        exif[0x010E] = "secret"
+        Image.new("RGB", (178, 218), (i, 90, 120)).save(root / f"{i:06d}.jpg", exif=exif)
+    return fake_run(tmp_path, path=str(root), **options)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_embedded_thumbnails_lose_their_metadata(tmp_path):
+    files = write([images_of(tmp_path)], tmp_path / "out", "embed")
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert text.count("data:image/jpeg;base64,") == 5
+    assert "Do not pass this file on" in text
+    assert "Do not pass this folder on" in (tmp_path / "out" / "report.md").read_text()
+    small = [f for f in files if f.suffix == ".jpg"]
+    assert len(small) == 5
+    assert b"secret" not in small[0].read_bytes()
+    with Image.open(io.BytesIO(small[0].read_bytes())) as image:
+        assert max(image.size) <= 176
+        assert not image.getexif()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_thumbnails_go_when_they_are_no_longer_asked_for(tmp_path):
+    run = images_of(tmp_path)
+    write([run], tmp_path / "out", "embed")
+    (tmp_path / "out" / "report_files" / "mine.txt").write_text("kept")
+    write([run], tmp_path / "out", "names")
+    left = {p.suffix for p in (tmp_path / "out" / "report_files").iterdir()}
+    assert left == {".svg", ".txt"}
+    assert "Do not pass" not in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_images_by_name_or_not_at_all(tmp_path):
+    run = fake_run(tmp_path, ids=[f"face{i}.jpg" for i in range(150)])
+    write([run], tmp_path / "names", "names")
+    write([run], tmp_path / "none", "none")
+    assert len(set(re.findall(r"face\d+\.jpg", (tmp_path / "names" / "index.html").read_text()))) == 5
+    assert "face" not in (tmp_path / "none" / "index.html").read_text()
+    assert "None is shown, as asked." in (tmp_path / "none" / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_no_warning_where_images_may_be_passed_on(tmp_path):
+    run = images_of(tmp_path, card={"redistributable": True})
+    write([run], tmp_path / "out", "embed")
+    assert "Do not pass" not in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_images_that_are_gone(tmp_path):
+    write([fake_run(tmp_path)], tmp_path / "out", "embed")
+    assert "The image isn't there any more." in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+@pytest.mark.usefixtures("no_figures")
+def test_the_banner_of_the_embedded_sample(tmp_path, embedded):
+    write([fake_run(tmp_path, card={"embedded": embedded})], tmp_path / "out")
+    for name in ("index.html", "report.md"):
+        assert ("This is the embedded sample" in (tmp_path / "out" / name).read_text()) is embedded
+
+
+def test_failed_runs_alone_seeds_and_a_diverged_run(tmp_path):
+    failed = fake_run(tmp_path, strategy="full", error="out of memory")
+    write([failed], tmp_path / "a")
+    diverged = fake_run(tmp_path, seed=1)
+    rows = [{"epoch": e, "train_loss": None, "val_loss": None, "val_accuracy": 0.5} for e in (1, 2)]
+    (diverged / "history.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    write([failed, fake_run(tmp_path), diverged], tmp_path / "b")
+    text = (tmp_path / "b" / "index.html").read_text()
+    Page(text)
+    assert "Over seeds" in text
+    assert "diverged" in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="can't be written"):
+        write([fake_run(tmp_path)], tmp_path / "file")
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_an_unknown_way_to_show_images(tmp_path):
+    with pytest.raises(UsageError, match="embed, names or none"):
+        write([fake_run(tmp_path)], tmp_path / "out", "all")
