@@ -85,6 +85,7 @@ def _lines(record: dict[str, Any]) -> list[str]:
     return [
         *lines,
         f"  made on   {environment['device_name']} ({environment['device']}, "
-        f"{environment['threads']} threads), torch {environment['torch']}, {record['timing']['total_s']:.1f} s",
+        f"{environment['threads']} threads), torch {environment['torch']}, "
+        f"{record['timing']['total_s']:.1f} s",
         f"  again     {record['command']}",
     ]
