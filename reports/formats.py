@@ -33,9 +33,15 @@ def rate(lr: float) -> str:
 
 def p_value(p: float) -> str:
     """``p = 0.20`` or ``p < 0.0001``."""
+    shown = p_number(p)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+
+
+def p_number(p: float) -> str:
+    """A p-value for a column of them: ``0.20``, ``0.0031`` or ``< 0.0001``."""
     if p < 0.0001:
-        return "p < 0.0001"
-    return f"p = {p:.4f}" if p < 0.01 else f"p = {p:.2f}"
+        return "< 0.0001"
+    return f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
 
 
 def count(n: int) -> str:
@@ -65,8 +71,13 @@ def seconds(s: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def listing(names: list[str] | tuple[str, ...]) -> str:
-    """``a``, ``a and b``, ``a, b and c``; names that hold commas are parted by semicolons."""
+def listing(names: list[str] | tuple[str, ...], most: int = 8) -> str:
+    """``a``, ``a and b``, ``a, b and c``; names that hold commas are parted by semicolons.
+
+    Of more than ``most`` names the rest is counted.
+    """
+    if len(names) > most:
+        names = [*names[:most], f"{len(names) - most} more"]
     if len(names) < 2:
         return "".join(names)
     comma = "; " if any("," in name for name in names) else ", "

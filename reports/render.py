@@ -165,7 +165,7 @@ def _number_filters() -> Mapping[str, Callable[..., str]]:
         "interval": formats.interval,
         "points": formats.points,
         "rate": formats.rate,
-        "p": formats.p_value,
+        "p": formats.p_number,
         "number": formats.count,
         "loss": formats.loss,
         "seconds": formats.seconds,
