@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-_SECONDS_BETWEEN_LINES = 15.0
+_FIRST_LINE_AFTER = 15.0  # seconds
+_NEXT_LINE_AFTER = 1.25  # times the seconds of the line before: an hour's work is a dozen lines
 
 
 class Progress:
@@ -40,20 +41,21 @@ class Progress:
 
 
 class Task:
-    """Plain lines: one every quarter of a minute, none for work that is shorter."""
+    """Plain lines, ever rarer; none for work of a few seconds."""
 
     def __init__(self, progress: Progress, text: str, total: int, unit: str) -> None:
         self._progress, self._text, self._total, self._unit = progress, text, total, unit
         self._done = 0
-        self._began = self._said = time.monotonic()
+        self._began = time.monotonic()
+        self._next = _FIRST_LINE_AFTER
 
     def advance(self, count: int) -> None:
         """``count`` more units are done."""
         self._done += count
-        now = time.monotonic()
-        if now - self._said >= _SECONDS_BETWEEN_LINES:
-            self._said = now
-            left = (now - self._began) / self._done * (self._total - self._done)
+        elapsed = time.monotonic() - self._began
+        if elapsed >= self._next and self._done < self._total:
+            self._next = elapsed * _NEXT_LINE_AFTER
+            left = elapsed / self._done * (self._total - self._done)
             self._progress.say(
                 f"{self._text}: {self._done}/{self._total} {self._unit}, about {left:.0f} s to go"
             )

@@ -168,7 +168,8 @@ def _train_epoch(
     steps = math.ceil(len(order) / s.batch_size)
     factor = schedule(s.schedule, s.epochs * steps)
     base = [group["base_lr"] for group in optimizer.param_groups]
-    loss_sum = torch.zeros((), dtype=torch.float64, device=cell.device)
+    wide = torch.float32 if cell.device.type == "mps" else torch.float64  # MPS has no float64
+    loss_sum = torch.zeros((), dtype=wide, device=cell.device)
     right = torch.zeros((), dtype=torch.int64, device=cell.device)
     for step, index in enumerate(order.split(s.batch_size)):
         for group, lr in zip(optimizer.param_groups, base, strict=True):
@@ -182,7 +183,7 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        loss_sum += loss.detach().double() * len(index)
+        loss_sum += loss.detach().to(wide) * len(index)
         right += (logits.detach().argmax(1) == y).sum()
     return float(loss_sum) / len(order), int(right) / len(order)
 
