@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from harness.backbones.heads import check_head
 from harness.backbones.staged import StagedModel, tensor_digest
 from harness.contracts import StageInfo
 from harness.data.prepare import PreparedData
@@ -68,6 +69,16 @@ class _Described:
     stages: tuple[StageInfo, ...]
     cuttable: bool
     digest: str
+
+
+def check_names(grid: Grid) -> None:
+    """Raises for an unknown strategy, backbone or head before any image is read."""
+    for text in grid.strategies:
+        load_strategy(text)
+    for name in grid.backbones:
+        load_backbone(name)
+    for head in grid.heads:
+        check_head(head)
 
 
 def plan_jobs(

@@ -14,7 +14,7 @@ from harness import runtime
 from harness.backbones.staged import StagedModel
 from harness.data.prepare import PreparedData, image_source, prepare_data
 from harness.errors import Locked
-from harness.jobs import Job, Networks, plan_jobs
+from harness.jobs import Job, Networks, check_names, plan_jobs
 from harness.planner import Group, group_cells
 from harness.prefix import Features, available_memory, compute_features
 from harness.progress import Progress
@@ -58,6 +58,7 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
     threads = options.threads or runtime.default_threads()
     device = runtime.choose_device(options.device)
     runtime.configure(threads, grid.train.precision, grid.train.deterministic)
+    check_names(grid)
     data = prepare_data(grid.data, options.data_path, options.workers or threads)
     networks = Networks(len(data.table.class_names), device)
     jobs = plan_jobs(grid, data, networks, options.out, options.allow_random_frozen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,6 +73,8 @@ class TimmBackbone:
         return native, preprocess, load_into(native, source, _layout(native).optional_keys())
 
     def _download(self, name: str) -> WeightSource:
+        # Its retries would be a dozen lines; what failed is said in one below.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         try:
             tensors = timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:

@@ -21,7 +21,7 @@ SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "va
 def require_path(path: Path | None, dataset: str, what: str) -> Path:
     """``path`` if it was given; the dataset called ``dataset`` can't be read without ``what``."""
     if path is None:
-        raise UsageError(f"the dataset '{dataset}' needs the path of {what}")
+        raise UsageError(f"dataset '{dataset}' needs the path of {what}: --data {dataset}=PATH")
     return path
 
 
