@@ -87,7 +87,8 @@ def plan_jobs(
     """One job a cell, in the grid's order. Raises UsageError for a cell that makes no sense."""
     described: dict[tuple[str, str, str], _Described] = {}
     jobs = []
-    for name, head, text, lr, seed in grid.cells():
+    for name, asked_head, text, lr, seed in grid.cells():
+        head = check_head(asked_head)
         backbone = load_backbone(name)
         strategy, strategy_name, canonical = load_strategy(text)
         weights = grid.weights.get(name, backbone.default_weights)

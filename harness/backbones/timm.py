@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,14 +75,15 @@ class TimmBackbone:
         return native, preprocess, load_into(native, source, _layout(native).optional_keys())
 
     def _download(self, name: str) -> WeightSource:
-        # Its retries would be a dozen lines; what failed is said in one below.
+        cfg = timm.get_pretrained_cfg(name)
+        place = (cfg and (cfg.hf_hub_id or cfg.url)) or name
+        print(f"Downloading: weights of {self.name} ({place})", file=sys.stderr, flush=True)
+        # The hub's retries would be a dozen lines; what failed is said in one below.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         try:
             tensors = timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:
-            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-            cfg = timm.get_pretrained_cfg(name)
-            place = (cfg and (cfg.hf_hub_id or cfg.url)) or "its authors' page"
+            reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
             raise WeightsError(
                 f"can't get the weights of {self.name} ({reason}); fetch model.safetensors of '{place}' "
                 f"elsewhere and name the file with --weights PATH"
