@@ -111,12 +111,13 @@ def load_strategy(text: str) -> tuple[Any, str, str]:
 def _with_options(cls: Any, name: str, text: str) -> Any:
     known = {f.name: f for f in fields(cls)} if is_dataclass(cls) else {}
     given: dict[str, Any] = {}
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        key, equals, value = part.partition("=")
+    # Commas inside brackets belong to a value: pair=(1, 2).
+    for part in filter(None, map(str.strip, re.split(r",(?![^(\[]*[)\]])", text))):
+        key, equals, value = (p.strip() for p in part.partition("="))
         if key not in known:
             raise UnknownName(f"option of {name}", key, known)
         kind = known[key].type if isinstance(known[key].type, str) else known[key].type.__name__  # type: ignore[union-attr]
-        given[key] = _typed(f"{name}[{part}]", str(kind), value.strip() if equals else "")
+        given[key] = _typed(f"{name}[{part}]", str(kind), value if equals else "")
     required = [k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
     absent = [k for k in required if k not in given]
     if absent:

@@ -69,7 +69,8 @@ class StagedModel(nn.Module):
         self.normalize = Normalize(preprocess.mean, preprocess.std)
         self.pretrained = pretrained
         # Not a submodule: its parameters are already owned by the stages.
-        self._whole = (whole,)
+        # Its own flag stays at eval: no train() reaches it, and some networks return more in train mode.
+        self._whole = (whole and whole.eval(),)
 
     @property
     def cuttable(self) -> bool:
