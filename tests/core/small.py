@@ -1,0 +1,124 @@
+"""A network of a few kilobytes with everything that freezing can get wrong, and images for it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from harness.backbones.staged import Stage, StagedModel
+from harness.cell import Cell, TrainData
+from harness.contracts import Preprocess, Strategy
+from harness.freezing import assignments, prefix_stages
+from harness.prefix import Features
+from harness.spec import TrainSpec
+
+SIZE = 32
+PREPROCESS = Preprocess(SIZE, SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+CPU = torch.device("cpu")
+
+
+def small_net(num_classes: int = 2, covered: bool = True) -> StagedModel:
+    """Three convolutional stages (batch norm, dropout, batch norm), pooling, a classifier, a head."""
+    body = {
+        "block1": [nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU()],
+        "block2": [nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.Dropout(0.3)],
+        "block3": [nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU()],
+    }
+    stages = [Stage(n, nn.Sequential(*layers), "body") for n, layers in body.items()]
+    stages += [
+        Stage("pool", nn.Sequential(nn.AvgPool2d(4), nn.Flatten()), "neck"),
+        Stage("fc", nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Dropout(0.5)), "classifier"),
+        Stage("head", nn.Sequential(OrderedDict(linear=nn.Linear(16, num_classes))), "head"),
+    ]
+    model = StagedModel(stages, PREPROCESS)
+    if covered:
+        generator = torch.Generator().manual_seed(7)
+        names = [n for n, _ in model.tensors() if not n.startswith("head.")]
+        with torch.no_grad():
+            for name, tensor in model.tensors():
+                if name in names and tensor.is_floating_point():
+                    noise = torch.randn(tensor.shape, generator=generator)
+                    tensor.copy_(noise.abs() + 0.5 if "running_var" in name else 0.3 * noise)
+        model.pretrained = frozenset(names)
+    return model
+
+
+class Small:
+    """The small network as a backbone."""
+
+    name = "small"
+    default_weights = "drawn"
+
+    def build(self, weights: str, num_classes: int, head: str) -> StagedModel:
+        return small_net(num_classes, covered=weights == "drawn")
+
+
+def small_images(count: int, size: int = SIZE) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 images and their labels: class 1 is redder than class 0, with some overlap."""
+    rng = np.random.default_rng(5)
+    labels = np.arange(count) % 2
+    images = rng.integers(0, 200, (count, 3, size, size))
+    images[:, 0] += (labels * 35 + rng.integers(0, 20, count))[:, None, None]
+    return torch.from_numpy(images.clip(0, 255).astype(np.uint8)), torch.from_numpy(labels)
+
+
+def write_folder(root: Path, count: int = 60) -> Path:
+    """Class folders of PNG files."""
+    images, labels = small_images(count)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = root / ("red" if label else "grey") / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    return root
+
+
+def write_plugin(site: Path, package: str, entry_points: Mapping[str, Mapping[str, str]]) -> Path:
+    """A distribution as pip leaves it: ``entry_points`` maps a group to name -> module:object."""
+    info = site / f"{package.replace('-', '_')}-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
+    lines = []
+    for group, points in entry_points.items():
+        lines += [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    return site
+
+
+def image_features(count: int, size: int = SIZE) -> tuple[Features, torch.Tensor]:
+    images, labels = small_images(count, size)
+    return Features(images.permute(0, 2, 3, 1).contiguous()), labels
+
+
+def train_data(
+    features: Features, labels: torch.Tensor, train: range, val: range, num_classes: int = 2
+) -> TrainData:
+    ids = tuple(f"{i}.png" for i in range(len(labels)))
+    return TrainData(features, labels, torch.tensor(list(train)), torch.tensor(list(val)), ids, num_classes)
+
+
+def make_cell(
+    model: StagedModel,
+    strategy: Strategy,
+    *,
+    lr: float = 1e-2,
+    seed: int = 3,
+    cut: int | None = 0,
+    **settings: object,
+) -> Cell:
+    """A cell; ``cut=None`` takes the deepest cut that the strategy allows."""
+    spec = TrainSpec(**{"epochs": 2, "batch_size": 16, **settings})  # type: ignore[arg-type]
+    stages = model.describe()
+    recipe = strategy.recipe(stages, spec.epochs)
+    assigned = assignments(recipe, stages)
+    deepest = prefix_stages(assigned, stages)
+    return Cell(model, deepest if cut is None else cut, recipe, assigned, lr, seed, spec, CPU)
+
+
+def copies(model: StagedModel) -> dict[str, torch.Tensor]:
+    return {n: t.detach().clone() for n, t in model.tensors()}

@@ -1,0 +1,128 @@
+"""Features of a frozen prefix: whatever way they are computed and kept, the same bits."""
+
+import pytest
+import torch
+
+from core.small import CPU, small_images, small_net
+from harness.prefix import BATCH, Features, compute_features
+
+COUNT = BATCH + 10
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_net().to(memory_format=torch.channels_last)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return small_images(COUNT)[0]
+
+
+def features(model, pixels, cuts, **options):
+    return compute_features(
+        model,
+        cuts,
+        len(pixels),
+        lambda start, stop: pixels[start:stop],
+        device=CPU,
+        **{"budget": 2**30, **options},
+    )
+
+
+def test_a_cut_is_what_the_stages_before_it_compute(model, pixels):
+    found = features(model, pixels, [3])[3]
+    with torch.inference_mode():
+        expected = model.eval().section(0, 3)(pixels)
+    torch.testing.assert_close(found.rows, expected.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+    assert found.rows.shape == (COUNT, 4, 4, 16)
+    assert found.flipped is None
+
+
+def test_a_deeper_cut_on_the_way_equals_the_same_cut_alone(model, pixels):
+    together = features(model, pixels, [4, 1, 0, 2, 3, 2])
+    assert list(together) == [0, 1, 2, 3, 4]
+    for cut in together:
+        alone = features(model, pixels, [cut])[cut]
+        assert torch.equal(together[cut].rows, alone.rows), cut
+
+
+def test_a_row_does_not_depend_on_how_many_there_are(model, pixels):
+    whole = features(model, pixels, [4])[4].rows
+    for count in (1, 7, BATCH - 1, BATCH, BATCH + 1):
+        assert torch.equal(features(model, pixels[:count], [4])[4].rows, whole[:count]), count
+
+
+def test_a_row_does_not_depend_on_the_rows_beside_it(model, pixels):
+    order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
+    whole = features(model, pixels, [2])[2].rows
+    assert torch.equal(features(model, pixels[order], [2])[2].rows, whole[order])
+
+
+def test_the_flipped_view_equals_features_of_flipped_images(model, pixels):
+    both = features(model, pixels, [0, 3, 4], mirror=True)
+    mirrored = features(model, pixels.flip(3), [3, 4])
+    for cut in (3, 4):
+        assert torch.equal(both[cut].flipped, mirrored[cut].rows)
+        assert not torch.equal(both[cut].flipped, both[cut].rows)
+    assert both[0].flipped is None
+
+
+def test_a_memory_mapped_file_holds_what_memory_would(model, pixels, tmp_path):
+    inside = features(model, pixels, [0, 2], mirror=True)
+    outside = features(model, pixels, [0, 2], mirror=True, budget=0)
+    for cut in (0, 2):
+        assert torch.equal(inside[cut].rows, outside[cut].rows)
+    assert torch.equal(inside[2].flipped, outside[2].flipped)
+    folder = tmp_path / "cache" / "features"
+    assert folder.is_dir()
+    assert list(folder.iterdir()) == []
+
+
+def test_cut_0_keeps_the_images_themselves(model, pixels):
+    found = features(model, pixels, [0])[0]
+    assert found.rows.dtype == torch.uint8
+    assert torch.equal(found.rows, pixels.permute(0, 2, 3, 1))
+    assert found.nbytes == COUNT * 3 * 32 * 32
+
+
+def test_the_model_is_left_as_it_was(model, pixels):
+    before = {n: t.clone() for n, t in model.tensors()}
+    model.train()
+    features(model, pixels, [4])
+    assert all(torch.equal(t, before[n]) for n, t in model.tensors())
+
+
+def test_progress_counts_every_image_once(model, pixels):
+    seen = []
+    features(model, pixels, [1], progress=seen.append)
+    assert seen == [BATCH, 10]
+
+
+def test_a_failing_loader_is_not_hidden(model):
+    def load(start, stop):
+        raise OSError("unreadable")
+
+    with pytest.raises(OSError, match="unreadable"):
+        compute_features(model, [1], 10, load, device=CPU, budget=2**30)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_batch_mirrors_the_rows_that_its_coins_name(cached):
+    rows = torch.arange(5 * 2 * 3 * 1).view(5, 2, 3, 1).to(torch.uint8)
+    given = Features(rows, rows + 100 if cached else None)
+    index = torch.tensor([4, 0, 2])
+    mirror = torch.tensor([True, False, True])
+    x = given.batch(index, CPU, mirror)
+    expected = rows[index].clone()
+    for i in (0, 2):
+        expected[i] = (rows + 100)[index[i]] if cached else rows[index[i]].flip(1)
+    assert torch.equal(x, expected.permute(0, 3, 1, 2))
+    assert torch.equal(given.rows, torch.arange(30).view(5, 2, 3, 1).to(torch.uint8)), "the store was changed"
+
+
+def test_bf16_features_keep_their_type(model, pixels):
+    found = features(model, pixels, [2], autocast=torch.bfloat16)[2].rows
+    assert found.dtype == torch.bfloat16
+    exact = features(model, pixels, [2])[2].rows
+    torch.testing.assert_close(found.float(), exact, rtol=0.05, atol=0.1)
