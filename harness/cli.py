@@ -105,8 +105,10 @@ def main(argv: list[str] | None = None) -> None:
     except click.ClickException as error:
         if debug:
             raise
-        error.show()
-        code = 2
+        text = error.format_message()
+        if "\n" in text:  # a group without a command: its help
+            error.show()
+        code = 2 if "\n" in text else _fail(text, 2, debug)
     except (click.Abort, KeyboardInterrupt):
         code = _fail("interrupted; the same command goes on where it stopped", 130, debug)
     except _Terminated:
