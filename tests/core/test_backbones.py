@@ -45,6 +45,26 @@ def native_like(backbone, staged):
     return native.eval()
 
 
+def patterned(backbone):
+    """The network with tensors that are quick to make: initialising a VGG takes seconds."""
+    with torch.device("meta"):
+        staged = backbone.build("none", CLASSES, "own")
+    staged.to_empty(device="cpu")
+    staged.normalize = Normalize(staged.preprocess.mean, staged.preprocess.std)
+    noise = torch.randn(100_003, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        for name, tensor in staged.tensors():
+            values = noise.repeat(tensor.numel() // len(noise) + 1)[: tensor.numel()].view(tensor.shape)
+            if tensor.dim() > 1:
+                values *= (2 / tensor[0].numel()) ** 0.5
+            elif "running_var" in name:
+                values = values.abs() + 0.5
+            else:
+                values = 0.1 * values + ("weight" in name)
+            tensor.copy_(values)
+    return staged
+
+
 def pixels(size, count=2):
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
@@ -52,20 +72,13 @@ def pixels(size, count=2):
 
 @pytest.mark.parametrize("backbone", FAMILIES, ids=lambda b: b.name)
 def test_the_fold_over_the_stages_is_the_native_network_wherever_it_is_cut(backbone):
-    staged = build(backbone)
-    with torch.no_grad():
-        for name, tensor in staged.tensors():
-            if "running_mean" in name:
-                tensor.normal_(0, 0.1)
-            elif "running_var" in name:
-                tensor.uniform_(0.5, 2)
+    staged = patterned(backbone)
     staged.eval()
     native = native_like(backbone, staged)
-    images = pixels(staged.preprocess.size)
+    images = pixels(staged.preprocess.size, 1)
     stages = len(staged.stage_names)
     with torch.inference_mode():
         expected = native(staged.normalize(images))
-        assert torch.equal(staged(images), expected)
         x, steps = images, []
         for index in range(stages):
             x = staged.section(index, index + 1)(x)
@@ -74,7 +87,7 @@ def test_the_fold_over_the_stages_is_the_native_network_wherever_it_is_cut(backb
         middle = stages // 2
         assert torch.equal(staged.section(0, middle)(images), steps[middle - 1])
         assert torch.equal(staged.section(middle, stages)(steps[middle - 1]), expected)
-    assert expected.shape == (2, CLASSES)
+    assert expected.shape == (1, CLASSES)
     assert expected.std() > 0
 
     roles = list(staged.roles.values())
@@ -127,7 +140,7 @@ def test_a_network_that_is_not_known_in_stages_still_trains(name):
 
 
 def test_a_transformer_still_trains():
-    check_whole(build(TIMM("vit_tiny_patch16_224"), classes=2), 224)
+    check_whole(build(TIMM("test_vit"), classes=2), 160)
 
 
 def check_whole(model, size):
@@ -388,5 +401,5 @@ def test_a_file_that_is_there_already_is_used(downloads):
 
 @pytest.mark.parametrize("backbone", [TV("squeezenet1_1"), TIMM("resnet18")], ids=lambda b: b.name)
 def test_an_unknown_tag_lists_what_exists(backbone):
-    with pytest.raises(UnknownName, match="NOT_A_TAG.*imagenet"):
+    with pytest.raises(UnknownName, match=r"NOT_A_TAG.*imagenet"):
         build(backbone, "NOT_A_TAG")
