@@ -53,6 +53,15 @@ def test_a_row_does_not_depend_on_how_many_there_are(model, pixels):
         assert torch.equal(features(model, pixels[:count], [4])[4].rows, whole[:count]), count
 
 
+def test_the_network_sees_batches_of_one_shape_only(model, pixels):
+    seen = set()
+    handle = model.parts["block1"].register_forward_hook(lambda _, args, out: seen.add(tuple(args[0].shape)))
+    features(model, pixels, [2], mirror=True)
+    features(model, pixels[:3], [2])
+    handle.remove()
+    assert seen == {(BATCH, 3, 32, 32)}
+
+
 def test_a_row_does_not_depend_on_the_rows_beside_it(model, pixels):
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
     whole = features(model, pixels, [2])[2].rows

@@ -52,7 +52,9 @@ def test_while_it_is_written_the_old_file_stays(tmp_path):
         path.write_text("new")
         seen.append(file.read_text())
 
-    write_atomic(file, write)
+    with file.open() as reader:
+        write_atomic(file, write)
+        assert reader.read() == "old", "the file was written over instead of replaced"
     assert seen == ["old"]
     assert file.read_text() == "new"
 
