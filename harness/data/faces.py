@@ -7,11 +7,11 @@ into the user's cache folder and read from there by CelebA's own reader. The mod
 - about 1,000 people of two to six images, none of them in two parts of the official split
   (2,400 to train, 400 to validate, 1,200 to test); a person's proportions, hair and skin are fixed,
   pose, light, expression, glasses, hat and background vary from image to image;
-- ``Smiling``: a person smiles in 20 to 56 % of its images; a smile lifts the corners of the mouth by
-  a bit over three pixels, on top of what the person and the image bring by themselves; 3 % of the
-  labels are flipped, so no classifier should do better than about 95 %;
-- ``Mouth_Slightly_Open`` goes with it (65 % of the smiles, 25 % else), ``Narrow_Eyes`` a little; the
-  other attributes are independent of it.
+- ``Smiling``: a person smiles in 18 to 52 % of the images; a smile lifts the corners of the mouth
+  against its middle by about four pixels, on top of what the person and the image bring by
+  themselves; 3 % of the labels are flipped, so no classifier should do better than about 97 %;
+- ``Mouth_Slightly_Open`` goes with it (75 % of the smiles, 20 % else, about as in CelebA),
+  ``Narrow_Eyes`` a little; the other attributes are independent of it.
 
 The pixels are the same on every machine; the bytes of the files also depend on the version of
 libjpeg-turbo that Pillow was built with.
