@@ -9,8 +9,9 @@ import torch
 
 from harness.backbones.staged import tensor_digest
 from harness.cell import Cell, Snapshot
+from harness.errors import RecordError
 from harness.spec import FORMAT
-from harness.store import RunFolder, to_json, write_atomic
+from harness.store import RESUME, RunFolder, to_json, write_atomic
 
 _PARTS = ("tensor/", "optimizer/", "best/")
 
@@ -32,7 +33,10 @@ def write_resume(folder: RunFolder, snapshot: Snapshot) -> None:
 
 
 def read_resume(folder: RunFolder, device: torch.device) -> Snapshot | None:
-    """What an earlier process left, or None where there is nothing to go on from."""
+    """What an earlier process left, or None where there is nothing to go on from.
+
+    Raises RecordError for a file that can't be read.
+    """
     found = folder.read_resume()
     if found is None:
         return None
@@ -41,14 +45,17 @@ def read_resume(folder: RunFolder, device: torch.device) -> Snapshot | None:
         {k.removeprefix(prefix): v.to(device) for k, v in tensors.items() if k.startswith(prefix)}
         for prefix in _PARTS
     )
-    return Snapshot(
-        epoch=int(metadata["epoch"]),
-        tensors=trained,
-        optimizer=optimizer,
-        history=tuple(json.loads(metadata["history"])),
-        best_epoch=int(metadata["best_epoch"]),
-        best=best,
-    )
+    try:
+        return Snapshot(
+            epoch=int(metadata["epoch"]),
+            tensors=trained,
+            optimizer=optimizer,
+            history=tuple(json.loads(metadata["history"])),
+            best_epoch=int(metadata["best_epoch"]),
+            best=best,
+        )
+    except (KeyError, ValueError) as error:
+        raise RecordError(f"'{folder.path / RESUME}' has no valid metadata") from error
 
 
 def write_checkpoint(folder: RunFolder, cell: Cell, before: Mapping[str, torch.Tensor]) -> dict[str, str]:
@@ -61,6 +68,7 @@ def write_checkpoint(folder: RunFolder, cell: Cell, before: Mapping[str, torch.T
     now = {n: t.detach().cpu().contiguous() for n, t in cell.model.tensors()}
     changed = {n: t for n, t in now.items() if not torch.equal(t, before[n].detach().cpu())}
     digests = {"base": tensor_digest(before.items()), "checkpoint": tensor_digest(changed.items())}
-    metadata = {"format": str(FORMAT), "run": folder.name, **digests}
+    # One key: with several, safetensors writes them in an order that differs from run to run.
+    metadata = {"harness": json.dumps({"format": FORMAT, "run": folder.name, **digests})}
     write_atomic(folder.path / "checkpoint.safetensors", lambda p: save_file(changed, p, metadata))
     return digests

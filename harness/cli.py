@@ -55,10 +55,22 @@ def _config(path: Path) -> dict[str, Any]:
     unknown = sorted(set(found) - set(COMMANDS))
     if unknown:
         raise UsageError(f"'{path}' has an unknown table [{unknown[0]}] (there are: {', '.join(COMMANDS)})")
-    return {
-        command: {key.replace("-", "_"): value for key, value in options.items()}
-        for command, options in found.items()
-    }
+    return {command: _defaults(path, command, options) for command, options in found.items()}
+
+
+def _defaults(path: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of one table, checked against the command's own; a repeatable one takes one or a list."""
+    known = {p.name: p for p in importlib.import_module(f"harness.commands.{name}").command.params}
+    checked = {}
+    for key, value in options.items():
+        option = key.replace("-", "_")
+        if option not in known:
+            raise UnknownName(
+                f"option in [{name}] of '{path}'", key, (str(k).replace("_", "-") for k in known)
+            )
+        repeatable = known[option].multiple and not isinstance(value, list)
+        checked[option] = [value] if repeatable else value
+    return checked
 
 
 @click.group(

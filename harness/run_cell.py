@@ -14,10 +14,10 @@ import torch
 
 from harness import record, runtime
 from harness.backbones.staged import StagedModel
-from harness.cell import Cell, TrainData
+from harness.cell import Cell, Snapshot, TrainData
 from harness.checkpoint import read_resume, write_checkpoint, write_resume
 from harness.data.prepare import PreparedData
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 from harness.freezing import audit
 from harness.jobs import Job
 from harness.metrics import scores
@@ -137,9 +137,7 @@ class CellRun:
 
     def _epochs(self, cell: Cell, data: TrainData) -> int:
         """Trains to the end, from where an earlier process stopped; returns the selected epoch."""
-        resume = read_resume(self.job.folder, cell.device)
-        if resume:
-            self.progress.say(f"{self.title}: going on after epoch {resume.epoch}")
+        resume = self._resume(cell.device)
         total = cell.settings.epochs
         selected = total if cell.settings.select == "last" or not resume else resume.best_epoch
         history = resume.history if resume else ()
@@ -153,6 +151,17 @@ class CellRun:
         accuracy = 100 * float(history[-1]["val_accuracy"] or 0)
         self.progress.say(f"{self.title}: validation accuracy {accuracy:.2f} %")
         return selected
+
+    def _resume(self, device: torch.device) -> Snapshot | None:
+        """Where an earlier process stopped; a file that can't be read is said and costs only time."""
+        try:
+            found = read_resume(self.job.folder, device)
+        except RecordError as error:
+            self.progress.say(f"{self.title}: starting over, {error}")
+            return None
+        if found:
+            self.progress.say(f"{self.title}: going on after epoch {found.epoch}")
+        return found
 
     def _keep(self, state: EpochState) -> None:
         """Writes the resume file where it is worth its time."""

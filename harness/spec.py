@@ -82,7 +82,7 @@ class RunSpec:
             f"s{self.seed}",
             identity,
         )
-        return "_".join(re.sub(r"[^A-Za-z0-9.=,+-]+", "-", p).strip("-") for p in parts)
+        return "_".join(re.sub(r"[^A-Za-z0-9._=,+-]+", "-", p).strip("-") for p in parts)
 
     @property
     def label(self) -> str:

@@ -135,7 +135,7 @@ class RunFolder:
                 tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
                 return tensors, dict(handle.metadata() or {})
         except (SafetensorError, OSError) as error:
-            raise RecordError(f"can't read '{file}' ({error}); delete it to start this run over") from error
+            raise RecordError(f"can't read '{file}': {error}") from error
 
     def write_result(self, record: Mapping[str, Any]) -> None:
         """The done-marker: written last, after which the resume file goes."""

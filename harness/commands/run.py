@@ -34,20 +34,16 @@ _TRAIN = {f.name for f in fields(TrainSpec)} - {"deterministic"}
 @click.option("--suite", metavar="NAME|FILE", help="A grid that is written down; other options override it.")
 @click.option(
     "--strategy",
-    "strategies",
     multiple=True,
     type=PluginName(STRATEGIES),
     help="What trains, e.g. head_only or last_k[k=2]; repeat for a grid.  [default: head_only]",
 )
 @click.option(
-    "--lr", "lrs", multiple=True, help="Learning rate, or a range LOW:HIGH:COUNT; repeat.  [default: 1e-3]"
+    "--lr", multiple=True, help="Learning rate, or a range LOW:HIGH:COUNT; repeat.  [default: 1e-3]"
 )
-@click.option(
-    "--seed", "seeds", multiple=True, type=click.IntRange(0), help="Seed of a run; repeat.  [default: 0]"
-)
+@click.option("--seed", multiple=True, type=click.IntRange(0), help="Seed of a run; repeat.  [default: 0]")
 @click.option(
     "--backbone",
-    "backbones",
     multiple=True,
     type=PluginName(BACKBONES, tuple(SHORT_NAMES)),
     help="vgg_tiny, vgg16, torchvision:NAME, timm:NAME; repeat.  [default: vgg_tiny; vgg16 on other data]",
@@ -58,7 +54,7 @@ _TRAIN = {f.name for f in fields(TrainSpec)} - {"deterministic"}
     metavar="[BACKBONE=]NAME|FILE",
     help="imagenet, a tag, a file or none; with BACKBONE= for one of several.  [default: the backbone's]",
 )
-@click.option("--head", "heads", multiple=True, help="own, linear or mlp[512,256]; repeat.  [default: own]")
+@click.option("--head", multiple=True, help="own, linear or mlp[512,256]; repeat.  [default: own]")
 @click.option(
     "--data",
     metavar="NAME[=PATH]",
@@ -164,16 +160,16 @@ def _grid(given: dict[str, Any]) -> tuple[Path | None, Grid]:
     train = {k: given[k] for k in _TRAIN if given[k] is not None} | (
         {"deterministic": False} if given["fast"] else {}
     )
-    backbones = given["backbones"] or (("vgg16",) if suite is None and name != "faces" else base.backbones)
+    backbones = given["backbone"] or (("vgg16",) if suite is None and name != "faces" else base.backbones)
     grid = replace(
         base,
         data=replace(base.data, name=name, **data),
         backbones=tuple(backbones),
         weights=_weights(given["weights"], tuple(backbones), base),
-        heads=given["heads"] or base.heads,
-        strategies=given["strategies"] or base.strategies,
-        lrs=tuple(lr for text in given["lrs"] for lr in parse_lr(text)) or base.lrs,
-        seeds=given["seeds"] or base.seeds,
+        heads=given["head"] or base.heads,
+        strategies=given["strategy"] or base.strategies,
+        lrs=tuple(lr for text in given["lr"] for lr in parse_lr(text)) or base.lrs,
+        seeds=given["seed"] or base.seeds,
         train=replace(base.train, **train),
     )
     return data_path(name, path), grid
