@@ -16,8 +16,8 @@ from harness.store import RESUME, RunFolder, to_json, write_atomic
 _PARTS = ("tensor/", "optimizer/", "best/")
 
 
-def write_resume(folder: RunFolder, snapshot: Snapshot) -> None:
-    """Replaces the folder's resume file."""
+def write_resume(folder: RunFolder, snapshot: Snapshot, conditions: str) -> None:
+    """Replaces the folder's resume file. ``conditions`` names what bit-equality depends on."""
     parts = (snapshot.tensors, snapshot.optimizer, snapshot.best)
     tensors = {
         f"{prefix}{name}": tensor.detach().cpu()
@@ -25,6 +25,7 @@ def write_resume(folder: RunFolder, snapshot: Snapshot) -> None:
         for name, tensor in part.items()
     }
     metadata = {
+        "conditions": conditions,
         "epoch": str(snapshot.epoch),
         "best_epoch": str(snapshot.best_epoch),
         "history": json.dumps([json.loads(to_json(row)) for row in snapshot.history]),
@@ -32,15 +33,18 @@ def write_resume(folder: RunFolder, snapshot: Snapshot) -> None:
     folder.write_resume(tensors, metadata)
 
 
-def read_resume(folder: RunFolder, device: torch.device) -> Snapshot | None:
+def read_resume(folder: RunFolder, device: torch.device, conditions: str) -> Snapshot | None:
     """What an earlier process left, or None where there is nothing to go on from.
 
-    Raises RecordError for a file that can't be read.
+    Raises RecordError for a file that can't be read or was written under other ``conditions``: to go
+    on from it would give bits that neither condition gives.
     """
     found = folder.read_resume()
     if found is None:
         return None
     tensors, metadata = found
+    if metadata.get("conditions") != conditions:
+        raise RecordError(f"it was begun with {metadata.get('conditions')} and this is {conditions}")
     trained, optimizer, best = (
         {k.removeprefix(prefix): v.to(device) for k, v in tensors.items() if k.startswith(prefix)}
         for prefix in _PARTS

@@ -55,6 +55,9 @@ def _config(path: Path) -> dict[str, Any]:
     unknown = sorted(set(found) - set(COMMANDS))
     if unknown:
         raise UsageError(f"'{path}' has an unknown table [{unknown[0]}] (there are: {', '.join(COMMANDS)})")
+    loose = next((key for key, value in found.items() if not isinstance(value, dict)), None)
+    if loose:
+        raise UsageError(f"'{path}': '{loose}' is a table, [{loose}], with a line for each option")
     return {command: _defaults(path, command, options) for command, options in found.items()}
 
 
@@ -105,18 +108,16 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits with the documented status."""
     arguments = sys.argv[1:] if argv is None else argv
-    debug = "--debug" in arguments
+    debug = "--debug" in arguments or os.environ.get("HARNESS_DEBUG", "") not in ("", "0", "false")
+    arguments = [a for a in arguments if a != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
     try:
         # obj: the record of a run quotes the command as it was typed.
-        typed = tuple(a for a in arguments if a != "--debug")
-        status = cli.main(args=list(arguments), prog_name="harness", standalone_mode=False, obj=typed)
+        status = cli.main(arguments, prog_name="harness", standalone_mode=False, obj=tuple(arguments))
         code = status if isinstance(status, int) else 0
     except HarnessError as error:
         code = _fail(error, error.exit_code, debug)
     except click.ClickException as error:
-        if debug:
-            raise
         text = error.format_message()
         if "\n" in text:  # a group without a command: its help
             error.show()
@@ -131,6 +132,9 @@ def main(argv: list[str] | None = None) -> None:
         code = 141
     except OSError as error:
         code = _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1, debug)
+    except Exception as error:
+        text = f"internal error: {type(error).__name__}: {error} (--debug shows where)"
+        code = _fail(error if debug else text, 1, debug)
     sys.exit(code)
 
 

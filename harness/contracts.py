@@ -174,8 +174,9 @@ class Recipe:
 class Strategy(Protocol):
     """A freezing strategy: a frozen dataclass whose fields are its options.
 
-    ``source`` cites where the method comes from, ``summary`` says in one line what it trains.
-    Registered under the entry-point group ``harness.strategies``.
+    ``source`` cites where the method comes from, ``summary`` says in one line what it trains. Where
+    some options make it another strategy, a property ``canonical`` names that one. Registered under
+    the entry-point group ``harness.strategies``.
     """
 
     source: ClassVar[str]

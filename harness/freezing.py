@@ -50,9 +50,11 @@ def apply_segment(model: StagedModel, segment: Segment, assignment: Assignment) 
     model.eval()
     if segment.mode == "eval":
         return
+    trains = False
     for stage in model.parts.values():
-        if any(p.requires_grad for p in stage.parameters()):
-            stage.train()
+        flags = [p.requires_grad for p in stage.parameters()]
+        trains = any(flags) if flags else trains  # what has no parameters follows the stage before it
+        stage.train(trains)
     for module in model.parts.modules():
         own = list(module.parameters(recurse=False))
         if isinstance(module, NORM_LAYERS) and own and not any(p.requires_grad for p in own):
@@ -85,8 +87,9 @@ def audit(
     # A norm layer without affine parameters follows its stage.
     bare = {_owner(n) for n in now} - {_owner(p.name) for stage in stages for p in stage.parameters}
     live |= {owner for owner in bare if owner.split(".", 1)[0] in {n.split(".", 1)[0] for n in trained}}
+    parameters = {p.name for stage in stages for p in stage.parameters}
     for name, tensor in now.items():
-        if name in trained or _owner(name) in live:
+        if name in trained or (name not in parameters and _owner(name) in live):
             continue
         if not torch.equal(tensor.detach().cpu(), before[name].cpu()):
             raise FrozenMoved(f"'{name}' was frozen but changed during training")

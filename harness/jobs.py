@@ -11,8 +11,9 @@ import torch
 
 from harness.backbones.heads import check_head
 from harness.backbones.staged import StagedModel, tensor_digest
-from harness.contracts import StageInfo
+from harness.contracts import Preprocess, StageInfo
 from harness.data.prepare import PreparedData
+from harness.errors import UsageError
 from harness.planner import CellPlan, plan_cell
 from harness.plugins import load_backbone, load_strategy
 from harness.seeding import derive_seed
@@ -34,9 +35,9 @@ class Job:
     digests: Mapping[str, str]
 
     @property
-    def network(self) -> tuple[str, str, str]:
-        """What cells must have in common to share a prefix."""
-        return (self.spec.backbone, self.weights, self.spec.head)
+    def network(self) -> tuple[str, str, str, str]:
+        """What cells must have in common to share a prefix: backbone, weights, head, initialisation."""
+        return (self.spec.backbone, self.weights, self.spec.head, self.plan.recipe.init)
 
     @property
     def trainable(self) -> int:
@@ -51,24 +52,40 @@ class Networks:
 
     num_classes: int
     device: torch.device
-    _last: tuple[tuple[str, str, str, int], StagedModel] | None = field(default=None, repr=False)
+    _last: tuple[tuple[str, str, str, str, int], StagedModel] | None = field(default=None, repr=False)
 
-    def get(self, backbone: str, weights: str, head: str, seed: int) -> StagedModel:
-        """The network as ``seed`` initialises it. Callers must not train it, only copies of it."""
-        key = (backbone, weights, head, seed)
+    def get(self, backbone: str, weights: str, head: str, init: str, seed: int) -> StagedModel:
+        """The network as ``seed`` initialises it; with ``init`` ``random`` the weights only lend their
+        preprocessing. Callers must not train it, only copies of it.
+        """
+        key = (backbone, weights, head, init, seed)
         if self._last is None or self._last[0] != key:
             self._last = None  # two large networks needn't be in memory at once
             torch.manual_seed(derive_seed(seed, "init"))
             model = load_backbone(backbone).build(weights, self.num_classes, head)
+            if init == "random" and weights != "none":
+                model = self._unpretrained(model, backbone, head, seed)
             self._last = (key, model.to(self.device).to(memory_format=torch.channels_last))
         return self._last[1]
+
+    def _unpretrained(self, pretrained: StagedModel, backbone: str, head: str, seed: int) -> StagedModel:
+        torch.manual_seed(derive_seed(seed, "init"))
+        model = load_backbone(backbone).build("none", self.num_classes, head)
+        if model.preprocess.size != pretrained.preprocess.size:
+            raise UsageError(
+                f"these weights of {backbone} take {pretrained.preprocess.size} px and the network without "
+                f"weights {model.preprocess.size} px: train scratch with --weights none, in its own grid"
+            )
+        model.preprocess, model.normalize = pretrained.preprocess, pretrained.normalize
+        return model
 
 
 @dataclass(frozen=True)
 class _Described:
     stages: tuple[StageInfo, ...]
     cuttable: bool
-    digest: str
+    preprocess: Preprocess
+    digest: str  # of the tensors that weights cover
 
 
 def check_names(grid: Grid) -> None:
@@ -85,20 +102,20 @@ def plan_jobs(
     grid: Grid, data: PreparedData, networks: Networks, out: Path, allow_random_frozen: bool
 ) -> tuple[Job, ...]:
     """One job a cell, in the grid's order. Raises UsageError for a cell that makes no sense."""
-    described: dict[tuple[str, str, str], _Described] = {}
+    described: dict[tuple[str, ...], _Described] = {}
     jobs = []
     for name, asked_head, text, lr, seed in grid.cells():
         head = check_head(asked_head)
         backbone = load_backbone(name)
         strategy, strategy_name, canonical = load_strategy(text)
         weights = grid.weights.get(name, backbone.default_weights)
-        if (backbone.name, weights, head) not in described:
-            network = _describe(networks.get(backbone.name, weights, head, seed))
-            described[backbone.name, weights, head] = network
-        network = described[backbone.name, weights, head]
+        key = (backbone.name, weights, head)
+        if key not in described:
+            described[key] = _describe(networks.get(*key, "pretrained", seed))
+        network = described[key]
         recipe = strategy.recipe(network.stages, grid.train.epochs)
         if recipe.init == "random":
-            weights, network = "none", _unpretrained(network)
+            network = _unpretrained(network)
         plan = plan_cell(
             recipe,
             network.stages,
@@ -109,16 +126,17 @@ def plan_jobs(
         )
         label = Path(weights).name if Path(weights).suffix else weights
         spec = RunSpec(data.spec, backbone.name, label, head, canonical, lr, seed, grid.train)
-        identity = spec.identity(data.digest + data.split.digest, network.digest)
+        images = f"{data.digest} {data.split.digest} {network.preprocess}"
+        identity = spec.identity(images, network.digest)
         digests = {"data": data.digest, "split": data.split.digest, "weights": network.digest}
         folder = RunFolder(out / spec.folder_name(identity))
         jobs.append(Job(spec, strategy, strategy_name, weights, plan, network.stages, folder, digests))
-    return tuple(jobs)
+    return tuple({job.folder.name: job for job in jobs}.values())  # two names of one cell are one cell
 
 
 def _describe(model: StagedModel) -> _Described:
     pretrained = tensor_digest((n, t) for n, t in model.tensors() if n in model.pretrained)
-    return _Described(model.describe(), model.cuttable, pretrained)
+    return _Described(model.describe(), model.cuttable, model.preprocess, pretrained)
 
 
 def _unpretrained(network: _Described) -> _Described:

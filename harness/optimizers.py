@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 
-from harness.errors import UsageError
+from harness.errors import UnknownName
+from harness.spec import CHOICES
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
 SGD_MOMENTUM = 0.9
 
 
@@ -35,7 +35,7 @@ def make_optimizer(
         return torch.optim.AdamW(groups, **common), names  # type: ignore[arg-type]
     if name == "sgd":
         return torch.optim.SGD(groups, momentum=SGD_MOMENTUM, **common), names  # type: ignore[arg-type]
-    raise UsageError(f"unknown optimizer '{name}' (there are: {', '.join(OPTIMIZERS)})")
+    raise UnknownName("optimizer", name, CHOICES["optimizer"])
 
 
 def export_state(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, torch.Tensor]:
@@ -51,8 +51,12 @@ def export_state(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> 
 def import_state(
     optimizer: torch.optim.Optimizer, names: Mapping[int, str], state: Mapping[str, torch.Tensor]
 ) -> None:
-    """Puts exported state back for every parameter that ``optimizer`` holds."""
+    """Puts exported state back for every parameter that ``optimizer`` holds.
+
+    Fused SGD wants momentum for all of a group or for none; zero is what a fresh start amounts to.
+    """
     for group in optimizer.param_groups:
+        fresh = []
         for parameter in group["params"]:
             prefix = f"{names[id(parameter)]}/"
             slots = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
@@ -61,6 +65,11 @@ def import_state(
                     slot: _like(value, parameter) if slot != "step" else value.clone().to(parameter.device)
                     for slot, value in slots.items()
                 }
+            else:
+                fresh.append(parameter)
+        if isinstance(optimizer, torch.optim.SGD) and len(fresh) < len(group["params"]):
+            for parameter in fresh:
+                optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
 
 
 def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:

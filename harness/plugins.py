@@ -102,6 +102,9 @@ def load_strategy(text: str) -> tuple[Any, str, str]:
     name = match["name"]
     cls = load(STRATEGIES, name, "strategy")
     strategy = _with_options(cls, name, match["options"] or "")
+    alias = getattr(strategy, "canonical", None)
+    if alias:
+        return load_strategy(alias)
     if not is_dataclass(strategy):
         return strategy, name, name
     options = ",".join(f"{f.name}={getattr(strategy, f.name)}" for f in fields(strategy))

@@ -7,6 +7,7 @@ way equals the same cut computed alone, bit for bit.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -146,17 +147,23 @@ class _Stores:
         folder.mkdir(parents=True, exist_ok=True)
         # Unlinked as soon as it is mapped: the space goes back when the process ends, however it ends.
         with tempfile.NamedTemporaryFile(dir=folder) as file:
-            Path(file.name).touch()
-            file.truncate(nbytes)
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here, not a signal later
+                os.posix_fallocate(file.fileno(), 0, nbytes)
+            else:
+                file.truncate(nbytes)
             return torch.from_file(file.name, shared=True, size=count, dtype=dtype).view(shape)
 
 
 def available_memory() -> int:
-    """Bytes of memory that are free to use now; a fixed guess where the system doesn't say."""
+    """Bytes of memory that are free to use now: the system's and, in a container, its own limit's."""
+    found = [4 * 2**30]  # a guess, where neither says
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")] or found
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        if limit != "max":
+            found.append(max(int(limit) - int(used), 0))
+    except (OSError, ValueError):
         pass
-    return 4 * 2**30
+    return min(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
@@ -15,8 +16,28 @@ from harness.contracts import SampleTable, StageInfo
 from harness.data.prepare import PreparedData
 from harness.freezing import StageAudit
 from harness.metrics import probabilities
+from harness.spec import RunSpec
 
 _FIRST_MISSING = 5
+
+
+def command(spec: RunSpec, data: PreparedData, weights: str, threads: int) -> str:
+    """The command that trains this one cell, whatever the environment and ``harness.toml`` say."""
+    path = f"={data.path}" if data.path else ""
+    words = ["harness", "run", "--data", f"{spec.data.name}{path}"]
+    for name in ("target", "split", "group", "split_seed", "limit", "missing"):
+        value = getattr(spec.data, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--backbone", spec.backbone, "--weights", weights, "--head", spec.head]
+    words += ["--strategy", spec.strategy, "--lr", f"{spec.lr!r}", "--seed", str(spec.seed)]
+    for field_ in fields(spec.train):
+        value = getattr(spec.train, field_.name)
+        if not isinstance(value, bool):
+            words += [f"--{field_.name.replace('_', '-')}", str(value)]
+    words += ["--flip" if spec.train.flip else "--no-flip"]
+    words += [] if spec.train.deterministic else ["--fast"]
+    return shlex.join([*words, "--threads", str(threads)])
 
 
 def data_part(data: PreparedData) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from harness.progress import Progress
 from harness.run_cell import CellRun
 from harness.spec import Grid
 from harness.store import RunFolder
+from harness.trainer import DIVERGED
 
 _IMAGES_SHARE = 0.25  # of the free memory may hold decoded images
 _FEATURES_SHARE = 0.5  # and this much activations
@@ -62,14 +63,29 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
     data = prepare_data(grid.data, options.data_path, options.workers or threads)
     networks = Networks(len(data.table.class_names), device)
     jobs = plan_jobs(grid, data, networks, options.out, options.allow_random_frozen)
-    todo = [job for job in jobs if job.folder.status() != "done"]
+    options.out.mkdir(parents=True, exist_ok=True)  # what can't be written is said before hours of work
+    todo = [job for job in jobs if not _settled(job.folder)]
     if 0 < len(todo) < len(jobs):
         progress.say(f"{len(jobs) - len(todo)} of {len(jobs)} cells are done already")
     context = _Context(grid, data, networks, options, device, options.workers or threads, progress)
-    for group in group_cells((job, job.network, job.plan.cut) for job in todo):
-        context.run_group(group)
-    trained = {job.folder.name for job in todo}
+    trained: set[str] = set()
+    while todo:
+        for group in group_cells((job, job.network, job.plan.cut) for job in todo):
+            trained |= context.run_group(group)
+        todo = [job for job in todo if not (_settled(job.folder) or job.folder.name in trained)]
+        if todo and not options.wait:
+            raise Locked(f"{len(todo)} cells are being trained by another process: {todo[0].folder.name}")
+        if todo:
+            progress.say(f"{todo[0].spec.label}: another process trains it, waiting for that")
+            todo[0].folder.lock(wait=True)
+            todo[0].folder.unlock()
     return [Outcome(job.folder, job.folder.result(), job.folder.name in trained) for job in jobs]
+
+
+def _settled(folder: RunFolder) -> bool:
+    """Whether training again would change nothing: it is done, or diverged, which is as repeatable."""
+    status = folder.status()
+    return status == "done" or (status == "failed" and str(folder.result()["error"]).startswith(DIVERGED))
 
 
 @dataclass(frozen=True)
@@ -82,22 +98,22 @@ class _Context:
     workers: int
     progress: Progress
 
-    def run_group(self, group: Group[Job]) -> None:
-        """One pass over the images, then every cell; cells that another process holds come last."""
-        initial = self._initial(group.cells[0])
-        self._announce(group.cells[0], initial)
-        features, seconds = self._features(initial, group.cuts)
-        timing = {"prefix_s": seconds, "prefix_shared_by": len(group.cells)}
-        held = []
-        for number, job in enumerate(group.cells, 1):
-            title = f"[{number}/{len(group.cells)}] {job.spec.label}"
-            if not self._try(job, features, timing, title, wait=False):
-                held.append((job, title))
-        if held and not self.options.wait:
-            raise Locked(f"{len(held)} cells are being trained by another process: {held[0][0].folder.name}")
-        for job, title in held:
-            self.progress.say(f"{title}: another process trains it, waiting for that")
-            self._try(job, features, timing, title, wait=True)
+    def run_group(self, group: Group[Job]) -> set[str]:
+        """One pass over the images, then every cell that no other process holds; names of the trained."""
+        jobs = [job for job in group.cells if job.folder.free()]
+        if not jobs:
+            return set()
+        initial = self._initial(jobs[0])
+        self._announce(jobs[0], initial)
+        features, seconds = self._features(initial, sorted({job.plan.cut for job in jobs}))
+        trained = set()
+        for number, job in enumerate(jobs, 1):
+            # At cut 0 there is no prefix: what was decoded for others is not this cell's cost.
+            timing = {"prefix_s": seconds if job.plan.cut else 0.0, "prefix_shared_by": len(jobs)}
+            title = f"[{number}/{len(jobs)}] {job.spec.label}"
+            if self._try(job, features, timing, title):
+                trained.add(job.folder.name)
+        return trained
 
     def _initial(self, job: Job) -> StagedModel:
         return self.networks.get(*job.network, job.spec.seed)
@@ -106,7 +122,7 @@ class _Context:
         if not model.cuttable:
             self.progress.say(f"{job.spec.backbone} isn't known in stages: it trains without a shared prefix")
         random = [s.name for s in job.stages if any(not p.pretrained for p in s.parameters)]
-        if len(random) > 1 and job.weights != "none":
+        if len(random) > 1 and job.weights != "none" and job.plan.recipe.init == "pretrained":
             self.progress.say(f"at random initialisation (not in the weights): {', '.join(random)}")
 
     def _features(self, model: StagedModel, cuts: Sequence[int]) -> tuple[dict[int, Features], float]:
@@ -139,27 +155,26 @@ class _Context:
         features: Mapping[int, Features],
         timing: Mapping[str, float],
         title: str,
-        *,
-        wait: bool,
     ) -> bool:
-        """Trains a cell under its lock; False where another process has it."""
+        """Trains a cell under its lock; False where another process has it or has done it."""
         try:
-            job.folder.lock(wait)
+            job.folder.lock(wait=False)
         except Locked:
             return False
         try:
-            if job.folder.status() != "done":
-                CellRun(
-                    job=job,
-                    data=self.data,
-                    features=features[job.plan.cut],
-                    timing=timing,
-                    device=self.device,
-                    suite=self.grid.suite,
-                    argv=self.options.argv,
-                    progress=self.progress,
-                    title=title,
-                ).run(self._initial(job))
+            if _settled(job.folder):
+                return False
+            CellRun(
+                job=job,
+                data=self.data,
+                features=features[job.plan.cut],
+                timing=timing,
+                device=self.device,
+                suite=self.grid.suite,
+                argv=self.options.argv,
+                progress=self.progress,
+                title=title,
+            ).run(self._initial(job))
             return True
         finally:
             job.folder.unlock()

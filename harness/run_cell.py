@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shlex
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,7 +47,7 @@ class CellRun:
         A failure is recorded with its reason, so that the rest of a grid can go on; what the disk
         refuses to take is not, since neither would the record.
         """
-        began, started = time.perf_counter(), datetime.now(UTC)
+        started = datetime.now(UTC)
         folder = self.job.folder
         folder.write_spec(self._spec())
         try:
@@ -59,13 +58,14 @@ class CellRun:
             reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
             found = {"status": "failed", "error": reason, "test": None, "val": None}
             self.progress.say(f"{self.title}: {reason}")
-        seconds = time.perf_counter() - began
+        # Epochs that an earlier process trained before it was interrupted count too.
+        seconds = sum(float(row["seconds"] or 0) for row in self.job.folder.read_history())
         images = len(self.data.split.train) * self.job.spec.train.epochs
         timing = {
             **self.timing,
             "train_s": seconds,
             "total_s": seconds + self.timing["prefix_s"],
-            "images_per_s": images / seconds,
+            "images_per_s": images / seconds if seconds else None,
         }
         environment = {
             **runtime.environment(self.device),
@@ -93,7 +93,8 @@ class CellRun:
                 job.strategy_name, job.strategy, job.stages, job.plan.cut, job.trainable
             ),
             "selected_epoch": None,
-            "command": shlex.join(["harness", *self.argv]),
+            "command": record.command(job.spec, self.data, job.weights, torch.get_num_threads()),
+            "typed": shlex.join(["harness", *self.argv]),
             "error": None,
         }
 
@@ -155,7 +156,7 @@ class CellRun:
     def _resume(self, device: torch.device) -> Snapshot | None:
         """Where an earlier process stopped; a file that can't be read is said and costs only time."""
         try:
-            found = read_resume(self.job.folder, device)
+            found = read_resume(self.job.folder, device, runtime.conditions(device))
         except RecordError as error:
             self.progress.say(f"{self.title}: starting over, {error}")
             return None
@@ -168,4 +169,4 @@ class CellRun:
         trained = sum(t.numel() * t.element_size() for t in state.cell.tensors().values())
         # Adam's state is twice the parameters.
         if self.job.folder.wants_resume(3 * trained) and state.row["epoch"] != self.job.spec.train.epochs:
-            write_resume(self.job.folder, state.snapshot())
+            write_resume(self.job.folder, state.snapshot(), runtime.conditions(self.device))

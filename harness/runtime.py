@@ -17,6 +17,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 def choose_device(name: str) -> torch.device:
     """``auto`` is CUDA, then MPS, then CPU; anything else is torch's name of a device that is there."""
+    if name.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
+        raise UsageError(f"unknown device '{name}' (there are: auto, cpu, cuda, cuda:N, mps)")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -25,6 +27,10 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"unknown device '{name}' (there are: auto, cpu, cuda, cuda:N, mps)") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device '{name}' was asked for but torch {torch.__version__} finds no CUDA device")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"device '{name}' was asked for but there are {torch.cuda.device_count()} CUDA devices"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("device 'mps' was asked for but there is none here")
     return device
@@ -87,6 +93,13 @@ def environment(device: torch.device) -> dict[str, object]:
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def conditions(device: torch.device) -> str:
+    """What the bits of a result depend on beside its spec, in words."""
+    return (
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device.type} ({device_name(device)})"
+    )
 
 
 def device_name(device: torch.device) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from harness.errors import UsageError
+from harness.errors import UnknownName
+from harness.spec import CHOICES
 
-SCHEDULES = ("constant", "cosine", "one-cycle")
 # torch.optim.lr_scheduler.OneCycleLR's defaults (Smith 2018), momentum left alone.
 _WARM_UP = 0.3
 _DIVIDE_FIRST = 25.0
@@ -22,7 +22,7 @@ def schedule(name: str, steps: int) -> Callable[[int], float]:
         return lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
     if name == "one-cycle":
         return lambda step: _one_cycle(step, steps)
-    raise UsageError(f"unknown schedule '{name}' (there are: {', '.join(SCHEDULES)})")
+    raise UnknownName("schedule", name, CHOICES["schedule"])
 
 
 def _one_cycle(step: int, steps: int) -> float:

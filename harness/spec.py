@@ -8,12 +8,19 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from harness.errors import UsageError
+from harness.errors import UnknownName, UsageError
 
 FORMAT = 1
+CHOICES = {
+    "optimizer": ("adam", "adamw", "sgd"),
+    "schedule": ("constant", "cosine", "one-cycle"),
+    "class_weights": ("none", "balanced"),
+    "precision": ("fp32", "tf32", "bf16"),
+    "select": ("last", "best"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,21 @@ class TrainSpec:
     precision: str = "fp32"
     select: str = "last"
     deterministic: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a value of the wrong type, out of range or unknown."""
+        for field_ in fields(self):
+            value, default = getattr(self, field_.name), field_.default
+            fits = isinstance(value, type(default)) and (
+                isinstance(default, bool) or not isinstance(value, bool)
+            )
+            if not (fits or (isinstance(default, float) and type(value) is int)):
+                raise UsageError(f"{field_.name} is a {type(default).__name__}, not {value!r}")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UnknownName(name.replace("_", " "), getattr(self, name), allowed)
+        if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.weight_decay < math.inf:
+            raise UsageError("epochs and batch size are at least 1, weight decay is at least 0")
 
 
 @dataclass(frozen=True)
@@ -104,6 +126,11 @@ class Grid:
     train: TrainSpec = TrainSpec()
     suite: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a learning rate that is none."""
+        for lr in self.lrs:
+            _check_lr(lr, f"{lr:g}")
+
     def cells(self) -> Iterator[tuple[str, str, str, float, int]]:
         """(backbone, head, strategy, lr, seed), duplicates removed, in the order given."""
         every = itertools.product(self.backbones, self.heads, self.strategies, self.lrs, self.seeds)
@@ -127,6 +154,11 @@ def parse_lr(text: str) -> tuple[float, ...]:
         raise UsageError(
             f"bad lr '{text}': a number such as 1e-3, or a range LOW:HIGH:COUNT such as 1e-5:1e-2:7"
         ) from None
-    if not all(math.isfinite(v) and v > 0 for v in values):
-        raise UsageError(f"bad lr '{text}': a learning rate is a finite number above 0")
+    for value in values:
+        _check_lr(value, text)
     return values
+
+
+def _check_lr(lr: float, text: str) -> None:
+    if not (math.isfinite(lr) and lr > 0):
+        raise UsageError(f"bad lr '{text}': a learning rate is a finite number above 0")

@@ -18,6 +18,7 @@ from harness.errors import Locked, RecordError
 
 RESULT = "result.json"
 RESUME = "resume.safetensors"
+_RECORD_KEYS = ("format", "run", "status", "spec", "data", "strategy", "test", "error")
 RESUME_SHARE = 0.05  # of the time may go into writing resume files
 _ASSUMED_BYTES_PER_SECOND = 200e6  # until the first write has been timed
 
@@ -84,8 +85,9 @@ class RunFolder:
             record = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RecordError(f"can't read '{file}': {error}") from error
-        if not isinstance(record, dict):
-            raise RecordError(f"'{file}' holds no record")
+        lacking = [k for k in _RECORD_KEYS if not isinstance(record, dict) or k not in record]
+        if lacking:
+            raise RecordError(f"'{file}' is no record of a run: it lacks '{lacking[0]}'")
         return record
 
     def lock(self, wait: bool) -> None:
@@ -95,6 +97,18 @@ class RunFolder:
             self._lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             raise Locked(f"run '{self.name}' is being trained by another process") from None
+        self._last_resume = time.monotonic()
+
+    def free(self) -> bool:
+        """Whether no process holds the folder at this moment."""
+        if not self.path.is_dir():
+            return True
+        try:
+            self.lock(wait=False)
+        except Locked:
+            return False
+        self.unlock()
+        return True
 
     def unlock(self) -> None:
         """Gives the folder back."""
@@ -107,6 +121,11 @@ class RunFolder:
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """All epochs so far."""
         write_text(self.path / "history.jsonl", "".join(to_json(row, indent=None) for row in rows))
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """The epochs that ``write_history`` wrote, or none."""
+        file = self.path / "history.jsonl"
+        return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
 
     def wants_resume(self, nbytes: int) -> bool:
         """Whether a resume file of ``nbytes`` may be written now without costing over 5 % of the time."""
@@ -153,5 +172,7 @@ def list_runs(folder: Path) -> tuple[RunFolder, ...]:
 def remove_run(run: RunFolder) -> None:
     """Deletes a run's folder, unless another process is at it."""
     run.lock(wait=False)
-    run.unlock()
-    shutil.rmtree(run.path)
+    try:
+        shutil.rmtree(run.path)
+    finally:
+        run.unlock()

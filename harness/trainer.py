@@ -20,6 +20,8 @@ from harness.schedules import schedule
 from harness.seeding import coins, derive_seed, generator
 from harness.spec import TrainSpec
 
+DIVERGED = "diverged"  # how the reason of such a failure begins
+
 
 class Diverged(HarnessError):
     """The training loss is no longer finite."""
@@ -82,7 +84,9 @@ def fit(cell: Cell, data: TrainData, resume: Snapshot | None = None) -> Iterator
         apply_segment(cell.model, cell.recipe.segments[run.segment], cell.assigned[run.segment])
         loss, right = _train_epoch(cell, data, run.optimizer, weights, epoch)
         if not math.isfinite(loss):
-            raise Diverged(f"diverged: the training loss was not finite in epoch {epoch} (try a smaller lr)")
+            raise Diverged(
+                f"{DIVERGED}: the training loss was not finite in epoch {epoch} (try a smaller lr)"
+            )
         logits = evaluate(cell, data.features, data.val)
         labels = data.labels[data.val]
         val_loss = float(F.cross_entropy(logits, labels))
@@ -183,7 +187,8 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        loss_sum += loss.detach().to(wide) * len(index)
+        seen = loss if s.class_weights == "none" else F.cross_entropy(logits.detach().float(), y)
+        loss_sum += seen.detach().to(wide) * len(index)
         right += (logits.detach().argmax(1) == y).sum()
     return float(loss_sum) / len(order), int(right) / len(order)
 

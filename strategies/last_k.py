@@ -17,6 +17,11 @@ class LastK:
 
     k: int = 1
 
+    @property
+    def canonical(self) -> str | None:
+        """``last_k[k=1]`` and ``last_block`` are one cell."""
+        return "last_block" if self.k == 1 else None
+
     def recipe(self, stages: Sequence[StageInfo], epochs: int) -> Recipe:
         blocks = body_blocks(stages)
         if not 1 <= self.k <= len(blocks):

@@ -9,7 +9,7 @@ from harness.contracts import Plan, Recipe, Segment, StageInfo, freeze, train
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """The final layer alone, the whole network in eval mode (no dropout, norm statistics still)."""
+    """The head alone (the final layer, unless ``--head mlp``), the network in eval mode: no dropout."""
 
     source: ClassVar[str] = "Kumar et al. 2022, arXiv:2202.10054"
     summary: ClassVar[str] = "the final layer alone, network in eval mode"

@@ -11,6 +11,7 @@ from torch import nn
 from harness.backbones.heads import check_head, new_head
 from harness.backbones.staged import Stage, StagedModel
 from harness.contracts import Preprocess, Role
+from harness.errors import UsageError
 
 FLATTEN = "@flatten"
 OWN = "@own"  # parameters that belong to the network itself and to none of its children
@@ -43,11 +44,20 @@ class Layout:
         return tuple(f"{p}." for s in late for p in s.paths if not p.startswith("@"))
 
 
-def replace_last(native: nn.Module, path: str, num_classes: int) -> None:
-    """Puts a new layer for ``num_classes`` classes, as torch initialises it, where the last layer was."""
+def replace_last(native: nn.Module, path: str, num_classes: int, head: str = "own") -> None:
+    """Puts a new layer for ``num_classes`` classes, as torch initialises it, where the last layer was.
+
+    Another ``head`` than ``own`` stands in that layer's place where it is linear.
+    """
     old = native.get_submodule(path)
     new: nn.Module
-    if isinstance(old, nn.Linear):
+    if head != "own":
+        if not isinstance(old, nn.Linear):
+            raise UsageError(
+                f"--head {head} doesn't fit {type(native).__name__}, whose last layer isn't linear"
+            )
+        new = new_head(head, old.in_features, num_classes)
+    elif isinstance(old, nn.Linear):
         new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
     elif isinstance(old, nn.Conv2d):
         kernel = (old.kernel_size[0], old.kernel_size[1])
@@ -70,8 +80,8 @@ def stage_network(
     ``covered`` holds the native keys that weights cover.
     """
     head = check_head(head)
-    if head == "own":
-        replace_last(native, layout.last, num_classes)
+    if head == "own" or not layout.exact:
+        replace_last(native, layout.last, num_classes, head)
         covered = frozenset(k for k in covered if not k.startswith(f"{layout.last}."))
         stages = [Stage(s.name, _sequence(native, s), s.role) for s in layout.stages]
     else:
@@ -126,7 +136,7 @@ def numbered(
 def whole_layout(native: nn.Module) -> Layout:
     """Any network that isn't known in stages: its children are the stages, and it runs as a whole."""
     last = [n for n, m in native.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
-    children = [n for n, m in native.named_children() if any(True for _ in m.parameters())]
+    children = [n for n, _ in native.named_children()]
     own = (
         (StageLayout("tokens", "body", (OWN,)),)
         if any(True for _ in native.parameters(recurse=False))

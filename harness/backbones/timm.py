@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import timm
+import torch
 from timm.models.efficientnet import EfficientNet
 from timm.models.mobilenetv3 import MobileNetV3
 from timm.models.resnet import ResNet
@@ -56,8 +57,8 @@ class TimmBackbone:
 
     def native(self, weights: str) -> tuple[nn.Module, Preprocess, frozenset[str]]:
         """timm's own network with its own classes, its preprocessing, the keys the weights cover."""
-        path = Path(weights)
-        tagged = weights not in ("imagenet", "none") and not path.suffix and not path.exists()
+        path = Path(weights).expanduser()
+        tagged = weights not in ("imagenet", "none") and not path.suffix and not path.is_file()
         name = f"{self.model}.{weights}" if tagged else self.model
         try:
             native: Any = timm.create_model(name, pretrained=False)
@@ -70,7 +71,7 @@ class TimmBackbone:
         if tagged or weights == "imagenet":
             source = self._download(name)
         else:
-            source = read_weight_file(path.expanduser())
+            source = read_weight_file(path)
             preprocess = preprocess_from(source.metadata, preprocess, source.name)
         return native, preprocess, load_into(native, source, _layout(native).optional_keys())
 
@@ -81,7 +82,9 @@ class TimmBackbone:
         # The hub's retries would be a dozen lines; what failed is said in one below.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         try:
-            tensors = timm.create_model(name, pretrained=True).state_dict()
+            # Its own drawing must not shift what the caller's seed gives the new head.
+            with torch.random.fork_rng(devices=[]):
+                tensors = timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:
             reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
             raise WeightsError(

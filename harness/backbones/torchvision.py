@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -62,9 +64,11 @@ class TorchvisionBackbone:
         default = _preprocess(self._enum("imagenet"))
         if weights == "none":
             return native, default, frozenset()
-        path = Path(weights)
-        if path.suffix or path.exists():
-            source = read_weight_file(path.expanduser())
+        if hasattr(native, "transform_input"):  # GoogLeNet's and Inception's weights expect it
+            native.transform_input = True
+        path = Path(weights).expanduser()
+        if weights != "imagenet" and (path.suffix or path.is_file()):
+            source = read_weight_file(path)
             preprocess = preprocess_from(source.metadata, default, source.name)
         else:
             source, preprocess = self._download(weights)
@@ -85,7 +89,7 @@ class TorchvisionBackbone:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         file = folder / enum.url.rsplit("/", 1)[-1]
         try:
-            tensors = enum.get_state_dict(progress=False, check_hash=True)
+            tensors = enum.get_state_dict(progress=sys.stderr.isatty(), check_hash=True)
         except (URLError, OSError, RuntimeError) as error:
             reason = str(getattr(error, "reason", error)).splitlines()[0]
             raise WeightsError(
@@ -93,8 +97,19 @@ class TorchvisionBackbone:
                 f"at '{file}', or name a file with --weights PATH"
             ) from error
         # IMAGENET1K_FEATURES stores NaN for the classifier that it doesn't hold.
-        finite = {k: v for k, v in tensors.items() if torch.isfinite(v).all()}
+        finite = {_renamed(k): v for k, v in tensors.items() if torch.isfinite(v).all()}
         return WeightSource(finite, enum.name), _preprocess(enum)
+
+
+# torchvision's DenseNet files have names from before dots in module names were forbidden.
+_DENSE = re.compile(
+    r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$"
+)
+
+
+def _renamed(key: str) -> str:
+    match = _DENSE.match(key)
+    return match[1] + match[2] if match else key
 
 
 def _preprocess(enum: Any) -> Preprocess:

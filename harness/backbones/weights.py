@@ -80,7 +80,10 @@ def load_into(native: nn.Module, source: WeightSource, optional: tuple[str, ...]
     broken = [k for k, v in given.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if broken:
         raise WeightsError(f"weights '{source.name}' hold values that aren't finite in '{broken[0]}'")
-    native.load_state_dict(given, strict=False)
+    try:
+        native.load_state_dict(given, strict=False)
+    except (RuntimeError, ValueError) as error:
+        raise WeightsError(f"weights '{source.name}' can't be loaded: {_first_line(error)}") from error
     return frozenset(given)
 
 

@@ -16,7 +16,12 @@ def data_path(name: str, given: str | None) -> Path | None:
     return Path(text).expanduser() if text else None
 
 
-def weights_variable(backbone: str) -> str | None:
-    """The weights that ``HARNESS_<NAME>_WEIGHTS`` names for a backbone, or None."""
-    name = backbone.split(":")[-1].upper().replace("-", "_").replace(".", "_")
-    return os.environ.get(WEIGHT_VARIABLE.format(name)) or None
+def weights_variable(backbone: str) -> tuple[str, str | None]:
+    """The variable that names a backbone's weight file, ``HARNESS_VGG16_WEIGHTS``, and its value.
+
+    torchvision's networks go by their plain name, others with their family's:
+    ``HARNESS_TIMM_VGG16_WEIGHTS``.
+    """
+    name = backbone.removeprefix("torchvision:").upper()
+    variable = WEIGHT_VARIABLE.format("".join(c if c.isalnum() else "_" for c in name))
+    return variable, os.environ.get(variable) or None

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.data_paths import data_path, weights_variable
+from harness.commands.data_paths import DATA_VARIABLES, data_path, weights_variable
 from harness.commands.options import PluginName, name_and_path
 from harness.errors import UsageError
 from harness.plugins import BACKBONES, DATASETS, SHORT_NAMES, STRATEGIES
-from harness.spec import DataSpec, Grid, TrainSpec, parse_lr
+from harness.spec import CHOICES, DataSpec, Grid, TrainSpec, parse_lr
 
 if TYPE_CHECKING:
     from harness.run import Outcome
@@ -27,7 +27,7 @@ Examples:
   harness run --suite celeba30k --data celeba30k=PATH
 """
 _DATA = {f.name for f in fields(DataSpec)} - {"name"}
-_TRAIN = {f.name for f in fields(TrainSpec)} - {"deterministic"}
+_TRAIN = {f.name for f in fields(TrainSpec)}
 
 
 @click.command("run", epilog=_EXAMPLES)
@@ -73,20 +73,24 @@ _TRAIN = {f.name for f in fields(TrainSpec)} - {"deterministic"}
 )
 @click.option("--epochs", type=click.IntRange(1), help="[default: 10]")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 64]")
-@click.option("--optimizer", type=click.Choice(["adam", "adamw", "sgd"]), help="[default: adam]")
+@click.option("--optimizer", type=click.Choice(CHOICES["optimizer"]), help="[default: adam]")
 @click.option("--weight-decay", type=click.FloatRange(0), help="[default: 0]")
 @click.option(
     "--schedule",
-    type=click.Choice(["constant", "cosine", "one-cycle"]),
+    type=click.Choice(CHOICES["schedule"]),
     help="Of the lr.  [default: constant]",
 )
 @click.option(
-    "--class-weights", type=click.Choice(["none", "balanced"]), help="In the training loss.  [default: none]"
+    "--class-weights",
+    type=click.Choice(CHOICES["class_weights"]),
+    help="In the training loss.  [default: none]",
 )
 @click.option("--flip/--no-flip", default=None, help="Random horizontal flips while training.  [default: no]")
-@click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), help="[default: fp32]")
+@click.option("--precision", type=click.Choice(CHOICES["precision"]), help="[default: fp32]")
 @click.option(
-    "--select", type=click.Choice(["last", "best"]), help="Epoch that is tested: last, or best on validation."
+    "--select",
+    type=click.Choice(CHOICES["select"]),
+    help="Epoch that is tested: last, or best on validation.",
 )
 @click.option("--fast", is_flag=True, help="Allow algorithms that may differ from run to run (recorded).")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
@@ -153,16 +157,18 @@ def _grid(given: dict[str, Any]) -> tuple[Path | None, Grid]:
     base = _from_suite(suite) if suite else Grid()
     name, path = name_and_path(given["data"]) if given["data"] else (base.data.name, None)
     data = {k: given[k] for k in _DATA if given[k] is not None}
-    if name != base.data.name:
+    same_files = DATA_VARIABLES.get(name, name) == DATA_VARIABLES.get(base.data.name, base.data.name)
+    if not same_files:
         data = {"target": None, "split": "auto", "group": None} | data
     if data.get("group") and "split" not in data:
         data["split"] = "auto"
-    train = {k: given[k] for k in _TRAIN if given[k] is not None} | (
+    train = {k: given[k] for k in _TRAIN - {"deterministic"} if given[k] is not None} | (
         {"deterministic": False} if given["fast"] else {}
     )
     backbones = given["backbone"] or (("vgg16",) if suite is None and name != "faces" else base.backbones)
     grid = replace(
         base,
+        suite=base.suite if name == base.data.name else None,
         data=replace(base.data, name=name, **data),
         backbones=tuple(backbones),
         weights=_weights(given["weights"], tuple(backbones), base),
@@ -177,7 +183,12 @@ def _grid(given: dict[str, Any]) -> tuple[Path | None, Grid]:
 
 def _weights(given: Sequence[str], backbones: tuple[str, ...], base: Grid) -> dict[str, str]:
     """Weights by backbone: as given, else from its environment variable, else what the suite says."""
-    chosen = {b: w for b in backbones if (w := weights_variable(b) or base.weights.get(b))}
+    chosen = {b: base.weights[b] for b in backbones if b in base.weights}
+    for backbone in backbones if not given else ():
+        variable, file = weights_variable(backbone)
+        if file:
+            click.echo(f"weights of {backbone}: {file} ({variable})", err=True)
+            chosen[backbone] = file
     for text in given:
         backbone, equals, weights = text.partition("=")
         if equals and backbone in backbones:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.errors import UsageError
+from harness.errors import RecordError, UsageError
 
 _OUT = click.option(
     "--out",
@@ -32,8 +32,12 @@ def ls(out: Path) -> None:
     if not runs:
         click.echo(f"no runs in '{out}'", err=True)
     for run in runs:
-        status = run.status()
-        figure = f"{100 * run.result()['test']['accuracy']:6.2f} %" if status == "done" else " " * 8
+        try:
+            status = run.status()
+            accuracy = run.result()["test"]["accuracy"] if status == "done" else None
+        except RecordError:
+            status, accuracy = "unreadable", None
+        figure = " " * 8 if accuracy is None else f"{100 * accuracy:6.2f} %"
         click.echo(f"{status:<10}  {figure}  {run.name}")
 
 

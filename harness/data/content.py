@@ -63,9 +63,7 @@ def file_digests(paths: Sequence[str], pool: Executor, *, reread: bool = False) 
             for position, digest in zip(chunk, found, strict=True):
                 digests[rows[position]] = digest
         settled = time.time_ns() - _SETTLED_NS
-        fresh = {
-            paths[rows[p]]: (stamps[p], digests[rows[p]]) for p in unknown if stamps[p][1] < settled
-        }
+        fresh = {paths[rows[p]]: (stamps[p], digests[rows[p]]) for p in unknown if stamps[p][1] < settled}
         if fresh:
             _save(folder, _load(folder) | fresh)
     return digests

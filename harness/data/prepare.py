@@ -38,6 +38,7 @@ def prepare_data(spec: DataSpec, path: Path | None, workers: int) -> PreparedDat
         raise DataError(f"--missing is 'error' or 'skip', not '{spec.missing}'")
     target = spec.target or dataset.default_target
     table = dataset.read(path, target=target, missing=spec.missing)
+    _check_names(table)
     wanted = dataset.default_split if spec.split == "auto" and spec.group is None else spec.split
     kind = resolve_kind(table, wanted, spec.group)
     if spec.limit is not None:
@@ -46,6 +47,15 @@ def prepare_data(spec: DataSpec, path: Path | None, workers: int) -> PreparedDat
     with ThreadPoolExecutor(max_workers=workers) as pool:
         digest = content_digest(table, pool)
     return PreparedData(replace(spec, target=table.target, split=kind), path, table, split, digest)
+
+
+def _check_names(table: SampleTable) -> None:
+    """Records, reports and digests are UTF-8; a file name that isn't could only be garbled there."""
+    for name in table.paths:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"the file name {name!r} isn't valid UTF-8: rename it") from None
 
 
 def image_source(

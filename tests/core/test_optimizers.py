@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from harness.errors import UsageError
-from harness.optimizers import OPTIMIZERS, export_state, import_state, make_optimizer
+from harness.optimizers import export_state, import_state, make_optimizer
+from harness.spec import CHOICES
 
 
 def network(seed=0):
@@ -28,7 +29,7 @@ def steps(model, optimizer, numbers):
         optimizer.step()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", CHOICES["optimizer"])
 def test_continued_from_exported_state_equals_uninterrupted_bit_for_bit(name):
     whole = network()
     steps(whole, made(name, whole)[0], range(8))
@@ -98,7 +99,7 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", CHOICES["optimizer"])
 def test_fused_arithmetic_is_that_of_torchs_plain_optimizers(name):
     ours, plain = network(), network()
     steps(ours, made(name, ours)[0], range(20))

@@ -148,10 +148,12 @@ def test_options_are_typed(typed):
 
 
 def test_the_canonical_text_names_every_option_and_means_the_same(typed):
-    for given in ("last_k", "last_k[]", "last_k[k=1]", "last_k[ k = 1 ]"):
+    for given in ("last_k[k=2]", "last_k[ k = 2 ]"):
         strategy, _, text = plugins.load_strategy(given)
-        assert text == "last_k[k=1]"
+        assert text == "last_k[k=2]"
         assert plugins.load_strategy(text)[0] == strategy
+    for given in ("last_k", "last_k[]", "last_k[k=1]", "last_block"):  # two names of one cell
+        assert plugins.load_strategy(given)[1:] == ("last_block", "last_block")
     assert plugins.load_strategy("head_only")[2] == "head_only"
     assert plugins.load_strategy("plain")[2] == "plain"
 

@@ -45,5 +45,5 @@ def test_one_step_is_enough(name):
 
 
 def test_an_unknown_schedule_lists_what_exists():
-    with pytest.raises(UsageError, match=r"'linear' .*constant, cosine, one-cycle"):
+    with pytest.raises(UsageError, match=r"'linear'.*constant, cosine, one-cycle"):
         schedule("linear", 5)

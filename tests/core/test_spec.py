@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.spec import DataSpec, Grid, RunSpec, TrainSpec, parse_lr
+from harness.spec import CHOICES, DataSpec, Grid, RunSpec, TrainSpec, parse_lr
 
 SPEC = RunSpec(
     DataSpec("celeba", "Male"), "torchvision:vgg16", "imagenet", "own", "last_k[k=1]", 1e-3, 0, TrainSpec()
@@ -51,6 +51,8 @@ def changed_values(spec):
             other = not value
         elif isinstance(value, int | float):
             other = value + 1
+        elif f.name in CHOICES:
+            other = CHOICES[f.name][1 if value == CHOICES[f.name][0] else 0]
         else:
             other = 5 if f.name == "limit" else f"{value}x"
         yield f.name, replace(spec, **{f.name: other})
@@ -79,7 +81,7 @@ def test_the_name_of_the_weights_is_no_part_of_the_identity_but_their_digest_is(
 def test_the_identity_is_ten_hex_digits_and_ends_the_folder_name():
     identity = SPEC.identity("data", "weights")
     assert re.fullmatch(r"[0-9a-f]{10}", identity)
-    assert SPEC.folder_name(identity) == f"celeba-Male_vgg16_last-k-k=1_lr0.001_s0_{identity}"
+    assert SPEC.folder_name(identity) == f"celeba-Male_vgg16_last_k-k=1_lr0.001_s0_{identity}"
 
 
 @pytest.mark.parametrize("strategy", ["last_k[k=1]", "a/b", "..", "x y", "nul\0"])
@@ -102,3 +104,28 @@ def test_a_grid_crosses_backbones_and_heads_too():
     assert [cell[:2] for cell in grid.cells()] == [
         ("x", "own"), ("x", "linear"), ("y", "own"), ("y", "linear"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("select", "bset"),
+        ("precision", "fp16"),
+        ("class_weights", "balance"),
+        ("epochs", 0),
+        ("epochs", "ten"),
+        ("epochs", 2.5),
+        ("flip", 1),
+        ("weight_decay", -0.1),
+        ("batch_size", True),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(field, value):
+    with pytest.raises(UsageError, match=field.replace("_", ".")):
+        TrainSpec(**{field: value})
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_grid_refuses_what_is_no_learning_rate(lr):
+    with pytest.raises(UsageError, match="bad lr"):
+        Grid(lrs=(1e-3, lr))

@@ -104,14 +104,17 @@ def test_a_lock_goes_when_its_process_is_killed(tmp_path, start):
     folder.unlock()
 
 
+RECORD = dict.fromkeys(("format", "run", "status", "spec", "data", "strategy", "test", "error"))
+
+
 def test_status_follows_the_files(tmp_path):
     folder = RunFolder(tmp_path / "run")
     assert folder.status() == "absent"
     folder.write_spec({"lr": 1e-3})
     assert folder.status() == "unfinished"
-    folder.write_result({"status": "failed"})
+    folder.write_result(RECORD | {"status": "failed"})
     assert folder.status() == "failed"
-    folder.write_result({"status": "done"})
+    folder.write_result(RECORD | {"status": "done"})
     assert folder.status() == "done"
     assert [run.name for run in list_runs(tmp_path)] == ["run"]
     remove_run(folder)

@@ -6,7 +6,6 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from fake_runs import fake_run, original_runs
 from PIL import Image
 
 from harness.errors import UsageError
@@ -15,6 +14,8 @@ from reports.records import load_records
 from reports.render import write_report
 from reports.style import Picture
 from reports.summary import build_report
+
+from .fake_runs import fake_run, original_runs
 
 EVIL = "<script>alert(1)</script>|`x`"
 

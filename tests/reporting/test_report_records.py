@@ -4,11 +4,12 @@ import json
 import math
 
 import pytest
-from fake_runs import fake_run
 
 from harness.errors import RecordError
 from reports.predictions import read_predictions
 from reports.records import load_records
+
+from .fake_runs import fake_run
 
 
 def edit(folder, change):

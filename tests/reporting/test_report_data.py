@@ -5,13 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-from fake_runs import ORIGINAL, fake_run, original_runs
 from scipy.stats import binomtest
 
 from harness.errors import UsageError
 from reports.predictions import read_predictions
 from reports.records import load_records
 from reports.summary import build_report
+
+from .fake_runs import ORIGINAL, fake_run, original_runs
 
 
 def report(folders, **options):
