@@ -35,7 +35,7 @@ PEAK_LR = 2e-3
 THREADS = 1  # fixed, as the order of sums depends on it
 # What rebalance multiplies the weights of each layer by: ten convolutions of block1 to block4, three
 # of block5, two layers of the classifier. Their product is 1.
-FACTORS = (4.0,) * 10 + (1 / 8, 1 / 64, 1 / 512) + (1 / 2,) * 2
+FACTORS = (4.0,) * 8 + (8.0,) * 2 + (1 / 16, 1 / 64, 1 / 1024) + (1 / 2,) * 2
 _SLICE = 200
 
 
