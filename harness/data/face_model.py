@@ -15,7 +15,7 @@ from harness.data.face_scene import ATTRIBUTES, FaceBatch, Scene
 from harness.seeding import generator
 
 SMILE_RATE = (0.18, 0.52)  # a person smiles in this share of the images, uniform: 35 % overall
-OPEN_RATE = (0.20, 0.75)  # the mouth is open: at rest, with a smile (about as in CelebA)
+OPEN_RATE = (0.20, 0.75)  # the mouth is open: at rest, with a smile
 LABEL_FLIPS = 0.03  # share of the Smiling labels that are wrong
 SMILE_LIFT = 0.150  # how far a smile lifts the corners, in face units (about 29 pixels each)
 IDENTITY_LIFT = 0.020  # spread (standard deviation) of a person's mouth at rest

@@ -10,7 +10,7 @@ into the user's cache folder and read from there by CelebA's own reader. The mod
 - ``Smiling``: a person smiles in 18 to 52 % of the images; a smile lifts the corners of the mouth
   against its middle by about four pixels, on top of what the person and the image bring by
   themselves; 3 % of the labels are flipped, so no classifier should do better than about 97 %;
-- ``Mouth_Slightly_Open`` goes with it (75 % of the smiles, 20 % else, about as in CelebA),
+- ``Mouth_Slightly_Open`` goes with it (75 % of the smiles, 20 % else),
   ``Narrow_Eyes`` a little; the other attributes are independent of it.
 
 The pixels are the same on every machine; the bytes of the files also depend on the version of
