@@ -55,9 +55,7 @@ def compare(settings: Sequence[Setting]) -> tuple[Comparison, ...]:
     pairs = [pair for a, b in combinations(settings, 2) for pair in _pairs(a, b)]
     if len(pairs) > MOST_PAIRS:
         pairs = [pair for other in settings[1:] for pair in _pairs(settings[0], other)]
-    counts = [
-        (int(np.sum(a.correct & ~b.correct)), int(np.sum(b.correct & ~a.correct))) for a, b in pairs
-    ]
+    counts = [(int(np.sum(a.correct & ~b.correct)), int(np.sum(b.correct & ~a.correct))) for a, b in pairs]
     p_values = [mcnemar_exact(*found) for found in counts]
     rows = zip(pairs, counts, p_values, holm(p_values), strict=True)
     return tuple(

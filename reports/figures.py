@@ -64,9 +64,7 @@ def confusion(cell: Cell) -> Picture | None:
         figure = Figure(figsize=(size + 0.3, size), layout="constrained")
         axes = figure.subplots()
         axes.grid(False)
-        axes.pcolormesh(
-            shares[::-1], cmap=_blues(), vmin=0, vmax=1, edgecolors=GREY, linewidth=0.4
-        )
+        axes.pcolormesh(shares[::-1], cmap=_blues(), vmin=0, vmax=1, edgecolors=GREY, linewidth=0.4)
         if side <= MOST_NUMBERED:
             for row, column in np.ndindex(side, side):
                 axes.text(

@@ -122,5 +122,3 @@ def _class_figures(matrix: Sequence[Sequence[int]], i: int) -> tuple[float, floa
     precision, recall = hit / called if called else 0.0, hit / real if real else 0.0
     both = precision + recall
     return precision, recall, 2 * precision * recall / both if both else 0.0
-
-

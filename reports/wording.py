@@ -72,9 +72,7 @@ def banners(experiments: Sequence[Experiment]) -> tuple[Banner, ...]:
     )
 
 
-def signature(
-    records: Sequence[Record], experiments: Sequence[Experiment], examples: int, seed: int
-) -> str:
+def signature(records: Sequence[Record], experiments: Sequence[Experiment], examples: int, seed: int) -> str:
     """One line that says how the figures came about, after sacreBLEU's."""
     parts = [f"harness {_all(r.environment.get('harness', '?') for r in records)}"]
     for e in experiments:
