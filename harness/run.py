@@ -100,7 +100,8 @@ class _Context:
 
     def run_group(self, group: Group[Job]) -> set[str]:
         """One pass over the images, then every cell that no other process holds; names of the trained."""
-        jobs = [job for job in group.cells if job.folder.free()]
+        # By seed: cells of one seed start from one network, built once.
+        jobs = sorted((job for job in group.cells if job.folder.free()), key=lambda job: job.spec.seed)
         if not jobs:
             return set()
         initial = self._initial(jobs[0])
