@@ -53,19 +53,15 @@ def plan_cell(
 
 @dataclass(frozen=True)
 class Group(Generic[T]):
-    """Cells that share one pass over the images; ``cuts`` are taken on the way, shallow to deep."""
+    """Cells of one network: they share one pass over the images."""
 
     key: tuple[str, ...]
     cells: tuple[T, ...]
-    cuts: tuple[int, ...]
 
 
-def group_cells(cells: Iterable[tuple[T, tuple[str, ...], int]]) -> tuple[Group[T], ...]:
-    """Groups (cell, key of its network, cut) by key, in order of first appearance."""
-    found: dict[tuple[str, ...], list[tuple[T, int]]] = {}
-    for cell, key, cut in cells:
-        found.setdefault(key, []).append((cell, cut))
-    return tuple(
-        Group(key, tuple(c for c, _ in members), tuple(sorted({cut for _, cut in members})))
-        for key, members in found.items()
-    )
+def group_cells(cells: Iterable[tuple[T, tuple[str, ...]]]) -> tuple[Group[T], ...]:
+    """Groups (cell, key of its network) by key, in order of first appearance."""
+    found: dict[tuple[str, ...], list[T]] = {}
+    for cell, key in cells:
+        found.setdefault(key, []).append(cell)
+    return tuple(Group(key, tuple(members)) for key, members in found.items())

@@ -70,7 +70,7 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
     context = _Context(grid, data, networks, options, device, options.workers or threads, progress)
     trained: set[str] = set()
     while todo:
-        for group in group_cells((job, job.network, job.plan.cut) for job in todo):
+        for group in group_cells((job, job.network) for job in todo):
             trained |= context.run_group(group)
         todo = [job for job in todo if not (_settled(job.folder) or job.folder.name in trained)]
         if todo and not options.wait:
@@ -101,7 +101,8 @@ class _Context:
     def run_group(self, group: Group[Job]) -> set[str]:
         """One pass over the images, then every cell that no other process holds; names of the trained."""
         # By seed: cells of one seed start from one network, built once.
-        jobs = sorted((job for job in group.cells if job.folder.free()), key=lambda job: job.spec.seed)
+        ready = (job for job in group.cells if job.folder.free() and not _settled(job.folder))
+        jobs = sorted(ready, key=lambda job: job.spec.seed)
         if not jobs:
             return set()
         initial = self._initial(jobs[0])
