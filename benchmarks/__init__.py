@@ -1,0 +1,1 @@
+"""What the harness costs, beside what people would otherwise run: ``python -m benchmarks.grid``."""
