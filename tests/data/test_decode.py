@@ -12,12 +12,16 @@ from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode, v2
 
 from harness.contracts import Preprocess
-from harness.data.decode import decode, load_images, resize_crop
+from harness.data.decode import decode, load_images, resize_crop, resize_crop_each
+from harness.data.face_drawing import draw
+from harness.data.face_model import cast, imagine
+from harness.data.resize import resize
 from harness.errors import DataError
 
 from .conftest import encoded, picture, write_images
 
 MEAN = (0.0, 0.0, 0.0)
+BILINEAR = Image.Resampling.BILINEAR
 PICTURE = picture(3, (37, 51))
 EXIF_TURNED = Image.Exif()
 EXIF_TURNED[0x0112] = 6
@@ -135,31 +139,84 @@ def test_a_jpeg_that_claims_to_be_huge() -> None:
 SIZES = [(178, 218), (218, 178), (64, 64), (500, 333), (301, 87), (20, 24), (1, 1)]
 
 
+def with_torchvision(image: np.ndarray, crop: int, resize: int, interpolation: str) -> np.ndarray:
+    """torchvision's transforms of a Pillow image, which Pillow resizes."""
+    mode = InterpolationMode(interpolation)
+    return np.asarray(v2.Compose([v2.Resize(resize, mode), v2.CenterCrop(crop)])(Image.fromarray(image)))
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("resize", "crop"), [(64, 64), (73, 64), (232, 224), (50, 61)])
 def test_equals_torchvision(size: tuple[int, int], interpolation: str, resize: int, crop: int) -> None:
     image = np.array(picture(1, size))
-    oracle = v2.Compose(
-        [
-            v2.ToImage(),
-            v2.Resize(resize, interpolation=InterpolationMode(interpolation), antialias=True),
-            v2.CenterCrop(crop),
-        ]
-    )
     result = resize_crop(image, preprocess(crop, resize, interpolation))
     assert result.shape == (3, crop, crop)
     assert result.dtype == torch.uint8
-    assert torch.equal(result, oracle(image))
+    assert np.array_equal(
+        result.permute(1, 2, 0).numpy(), with_torchvision(image, crop, resize, interpolation)
+    )
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_close_to_pillow(interpolation: str) -> None:
-    image = picture(1, (178, 218))
-    resample = Image.Resampling[interpolation.upper()]
-    expected = np.asarray(image.resize((112, 137), resample))[12:124]
-    result = resize_crop(np.array(image), preprocess(112, 112, interpolation)).permute(1, 2, 0).numpy()
-    assert np.abs(result.astype(int) - expected).max() <= 1
+RESIZED = [(short, mode) for short in (64, 128, 224, 256, 448) for mode in ("bilinear", "bicubic")]
+
+
+def assert_close_to_pillow(images: list[np.ndarray], short: int, interpolation: str) -> None:
+    """One level apart in at most 1e-5 of the values."""
+    differ = 0
+    for image in images:
+        result = resize_crop(image, preprocess(short, short, interpolation)).permute(1, 2, 0).numpy()
+        apart = np.abs(result.astype(int) - with_torchvision(image, short, short, interpolation))
+        assert apart.max() <= 1
+        differ += np.count_nonzero(apart)
+    assert differ / (len(images) * 3 * short**2) <= 1e-5
+
+
+def faces_of_celebas_size(count: int) -> list[np.ndarray]:
+    who, which = cast(0, (count, 0, 0))
+    drawn = [Image.fromarray(pixels) for pixels in draw(imagine(0, who, which))]
+    # every other one with hard edges
+    ways = (Image.Resampling.BICUBIC, Image.Resampling.NEAREST)
+    return [np.array(image.resize((178, 218), ways[i % 2])) for i, image in enumerate(drawn)]
+
+
+@pytest.mark.parametrize(("short", "interpolation"), RESIZED)
+def test_drawn_faces_are_resized_as_by_pillow(short: int, interpolation: str) -> None:
+    assert_close_to_pillow(faces_of_celebas_size(24), short, interpolation)
+
+
+def two_levels(count: int, size: tuple[int, int], apart: int = 112) -> np.ndarray:
+    """``[count, height, width, 3]``: between values 112 levels apart 224 columns of 178 have many ties."""
+    return np.random.default_rng(0).choice(np.array([60, 60 + apart], np.uint8), (count, *size[::-1], 3))
+
+
+def test_ties_are_rounded_as_by_pillow() -> None:
+    images = two_levels(3, (178, 218))
+    expected = np.stack([np.asarray(Image.fromarray(i).resize((224, 274), BILINEAR)) for i in images])
+    assert np.array_equal(resize(images, (274, 224), "bilinear"), expected)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    alone = torch.nn.functional.interpolate(pixels, (274, 224), mode="bilinear", antialias=True)
+    assert (alone.permute(0, 2, 3, 1).numpy() != expected).mean() > 1e-2, "nothing had to be mended"
+
+
+@pytest.mark.parametrize("size", [(178, 218), (178, 178), (218, 178), (177, 217), (89, 109), (100, 120)])
+@pytest.mark.parametrize("side", [(224, 274), (224, 224), (274, 224), (178, 274), (300, 300)])
+def test_any_size_is_resized_as_by_pillow(size: tuple[int, int], side: tuple[int, int]) -> None:
+    """Steps of 48 levels: where torch may not be trusted with them, Pillow has to do it."""
+    images = two_levels(1, size, apart=48)
+    expected = np.asarray(Image.fromarray(images[0]).resize(side, BILINEAR))
+    assert np.array_equal(resize(images, side[::-1], "bilinear")[0], expected)
+
+
+def test_together_as_alone() -> None:
+    images = [*two_levels(20, (178, 218)), *two_levels(2, (64, 64)), *two_levels(1, (178, 218))]
+    for image in (*images[3:5], images[20]):
+        image[:] = 0
+    together = list(resize_crop_each(iter(images), preprocess(224, 224)))
+    assert len(together) == len(images)
+    for image, pixels in zip(images, together, strict=True):
+        assert np.array_equal(resize_crop(image, preprocess(224, 224)).permute(1, 2, 0).numpy(), pixels)
+    assert list(resize_crop_each([], preprocess(224, 224))) == []
 
 
 def test_nothing_is_resampled_at_the_size_it_has() -> None:
@@ -215,19 +272,9 @@ def test_faces_equal_pillow() -> None:
 
 @real
 @pytest.mark.realdata
-@pytest.mark.parametrize(("interpolation", "share"), [("bilinear", 1e-2), ("bicubic", 1e-2)])
-def test_faces_resized_equal_torchvision(interpolation: str, share: float) -> None:
-    files = sorted(Path(CELEBA or "", "img_align_celeba").glob("*.jpg"))[::60]
-    oracle = v2.Compose(
-        [v2.ToImage(), v2.Resize(224, InterpolationMode(interpolation), antialias=True), v2.CenterCrop(224)]
-    )
-    differ = 0
-    for file in files:
-        image = decode(file.read_bytes(), file.name)
-        result = resize_crop(image, preprocess(224, 224, interpolation))
-        assert torch.equal(result, oracle(image)), file.name
-        pillow = np.asarray(v2.Compose(oracle.transforms[1:])(Image.fromarray(image)))
-        difference = np.abs(result.permute(1, 2, 0).numpy().astype(int) - pillow)
-        assert difference.max() <= 2
-        differ += int((difference > 0).sum())
-    assert differ / (len(files) * 3 * 224 * 224) < share
+@pytest.mark.parametrize(("short", "interpolation"), RESIZED)
+def test_faces_are_resized_as_by_pillow(short: int, interpolation: str) -> None:
+    files = sorted(Path(CELEBA or "", "img_align_celeba").glob("*.jpg"))
+    files = files[:: len(files) // 300][:300]
+    assert len(files) >= 200
+    assert_close_to_pillow([decode(f.read_bytes(), f.name) for f in files], short, interpolation)
