@@ -4,31 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from harness.backbones.staged import StagedModel
 from harness.contracts import Recipe
+from harness.features import FeatureSource
 from harness.freezing import Assignment
-from harness.prefix import Features
 from harness.spec import TrainSpec
+
+
+class EpochSource(Protocol):
+    """Training rows that differ from epoch to epoch."""
+
+    def at(self, seed: int, epoch: int, cuts: tuple[int, ...]) -> Mapping[int, FeatureSource]:
+        """What the suffixes of ``seed``'s cells take in ``epoch``, at each of ``cuts``."""
+        ...
 
 
 @dataclass(frozen=True)
 class TrainData:
-    """Features of all samples, and which of them train and validate.
+    """What suffixes take, by cut, and which samples train and validate.
 
     ``labels`` is int64 ``[n]`` over all samples; ``train`` and ``val`` are rows of it; ``ids`` names
-    the samples (a flip is a coin per sample and epoch).
+    the samples (a flip is a coin per sample and epoch). ``augmented`` replaces the training rows.
     """
 
-    features: Features
+    features: Mapping[int, FeatureSource]
     labels: torch.Tensor
     train: torch.Tensor
     val: torch.Tensor
     ids: tuple[str, ...]
     num_classes: int
+    augmented: EpochSource | None = None
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,12 @@ class Snapshot:
     best: Mapping[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
-    """One suffix to train: a model whose stages before ``cut`` are never run here."""
+    """One suffix to train: a model whose stages before ``cuts[i]`` are never run in segment i."""
 
     model: StagedModel
-    cut: int
+    cuts: tuple[int, ...]
     recipe: Recipe
     assigned: tuple[Assignment, ...]
     lr: float
@@ -56,10 +66,16 @@ class Cell:
     settings: TrainSpec
     device: torch.device
 
-    def suffix(self) -> nn.Sequential:
-        return self.model.section(self.cut, len(self.model.stage_names))
+    def suffix(self, segment: int) -> nn.Sequential:
+        return self.model.section(self.cuts[segment], len(self.model.stage_names))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The suffix's parameters and buffers by name (live, not copied)."""
-        late = set(self.model.stage_names[self.cut :])
+        """Parameters and buffers of all that is ever run here, by name (live, not copied)."""
+        late = set(self.model.stage_names[self.cuts[-1] :])
         return {n: t for n, t in self.model.tensors() if n.split(".", 1)[0] in late}
+
+    def autocast(self) -> torch.autocast:
+        """The context of its forward passes."""
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16"
+        )

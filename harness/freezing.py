@@ -27,11 +27,22 @@ def assignments(recipe: Recipe, stages: Sequence[StageInfo]) -> tuple[Assignment
 
 
 def prefix_stages(found: Sequence[Assignment], stages: Sequence[StageInfo]) -> int:
-    """How many leading stages never train in any segment: the frozen prefix."""
+    """How many leading stages never train in any of these segments: the frozen prefix."""
     for index, stage in enumerate(stages):
         if any(a[p.name] is not None for a in found for p in stage.parameters):
             return index
     return len(stages)
+
+
+def shared_cuts(found: Sequence[Assignment], stages: Sequence[StageInfo]) -> tuple[int, ...]:
+    """The cut of each segment: what is frozen in it and in every earlier one, and is not random.
+
+    Randomly initialised stages differ from seed to seed; only what stands before them is shared.
+    """
+    known = next(
+        (i for i, s in enumerate(stages) if any(not p.pretrained for p in s.parameters)), len(stages)
+    )
+    return tuple(min(known, prefix_stages(found[: i + 1], stages)) for i in range(len(found)))
 
 
 def frozen_random(found: Sequence[Assignment], stages: Sequence[StageInfo]) -> tuple[str, ...]:

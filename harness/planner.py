@@ -8,18 +8,26 @@ from typing import Generic, TypeVar
 
 from harness.contracts import Recipe, StageInfo
 from harness.errors import UsageError
-from harness.freezing import Assignment, assignments, frozen_random, prefix_stages
+from harness.freezing import Assignment, assignments, frozen_random, shared_cuts
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """What one cell does with a backbone: ``cut`` stages are its frozen prefix."""
+    """What one cell does with a backbone.
+
+    ``cuts[i]`` stages are the frozen prefix of segment i; cuts never rise from segment to segment.
+    """
 
     recipe: Recipe
     assigned: tuple[Assignment, ...]
-    cut: int
+    cuts: tuple[int, ...]
+
+    @property
+    def cut(self) -> int:
+        """Stages that never train: the prefix of the last segment."""
+        return self.cuts[-1]
 
 
 def plan_cell(
@@ -31,7 +39,7 @@ def plan_cell(
     cuttable: bool,
     allow_random_frozen: bool,
 ) -> CellPlan:
-    """Checks a recipe against a backbone and finds its cut.
+    """Checks a recipe against a backbone and finds the cut of each segment.
 
     Raises UsageError where the recipe would freeze randomly initialised layers (unless allowed) or
     doesn't last as long as the training.
@@ -46,9 +54,8 @@ def plan_cell(
             f"{', '.join(random)}; use complete weights, another strategy, --head linear, "
             "or --allow-random-frozen"
         )
-    # Whole models have no cut; a random prefix differs between seeds and is not worth sharing.
-    cut = prefix_stages(assigned, stages) if cuttable and not random else 0
-    return CellPlan(recipe, assigned, cut)
+    cuts = shared_cuts(assigned, stages) if cuttable else (0,) * len(assigned)
+    return CellPlan(recipe, assigned, cuts)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def command(spec: RunSpec, data: PreparedData, weights: str, threads: int) -> st
     words += ["--strategy", spec.strategy, "--lr", f"{spec.lr!r}", "--seed", str(spec.seed)]
     for field_ in fields(spec.train):
         value = getattr(spec.train, field_.name)
-        if not isinstance(value, bool):
+        if not isinstance(value, bool) and value != "":
             words += [f"--{field_.name.replace('_', '-')}", str(value)]
     words += ["--flip" if spec.train.flip else "--no-flip"]
     words += [] if spec.train.deterministic else ["--fast"]

@@ -8,34 +8,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from harness import runtime
+from harness.augment import Augmentation
 from harness.backbones.staged import StagedModel
-from harness.data.prepare import PreparedData, image_source, prepare_data
+from harness.cell import TrainData
+from harness.data.prepare import PreparedData, prepare_data
 from harness.errors import Locked
+from harness.feature_keys import Conditions
+from harness.fused import places
 from harness.jobs import Job, Networks, check_names, plan_jobs
+from harness.placement import free_memory
 from harness.planner import Group, group_cells
-from harness.prefix import Features, available_memory, compute_features
+from harness.pool import FeaturePool, Supply
 from harness.progress import Progress
-from harness.run_cell import CellRun
+from harness.run_cell import CellRun, train_cells
 from harness.spec import Grid
 from harness.store import RunFolder
 from harness.trainer import DIVERGED
 
-_IMAGES_SHARE = 0.25  # of the free memory may hold decoded images
-_FEATURES_SHARE = 0.5  # and this much activations
-
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How and where a grid runs; nothing here changes a result on one machine type but ``threads``."""
+    """How and where a grid runs; nothing here changes a result on one machine type but ``threads``.
+
+    ``cache_budget`` bounds the bytes of memory for activations (None: by what is free).
+    """
 
     out: Path = Path("runs")
     data_path: Path | None = None
     device: str = "auto"
     threads: int | None = None
     workers: int | None = None
+    cache_budget: int | None = None
+    keep_features: bool = False
     wait: bool = True
     allow_random_frozen: bool = False
     argv: tuple[str, ...] = ()
@@ -67,7 +75,10 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
     todo = [job for job in jobs if not _settled(job.folder)]
     if 0 < len(todo) < len(jobs):
         progress.say(f"{len(jobs) - len(todo)} of {len(jobs)} cells are done already")
-    context = _Context(grid, data, networks, options, device, options.workers or threads, progress)
+    conditions = Conditions(device, grid.train.precision, grid.train.deterministic, grid.train.flip)
+    workers = options.workers or threads
+    pool = FeaturePool(data, conditions, workers, options.cache_budget, options.keep_features, progress)
+    context = _Context(grid, data, networks, pool, options, device, progress)
     trained: set[str] = set()
     while todo:
         for group in group_cells((job, job.network) for job in todo):
@@ -93,9 +104,9 @@ class _Context:
     grid: Grid
     data: PreparedData
     networks: Networks
+    pool: FeaturePool
     options: RunOptions
     device: torch.device
-    workers: int
     progress: Progress
 
     def run_group(self, group: Group[Job]) -> set[str]:
@@ -107,15 +118,34 @@ class _Context:
             return set()
         initial = self._initial(jobs[0])
         self._announce(jobs[0], initial)
-        features, seconds = self._features(initial, sorted({job.plan.cut for job in jobs}))
-        trained = set()
-        for number, job in enumerate(jobs, 1):
-            # At cut 0 there is no prefix: what was decoded for others is not this cell's cost.
-            timing = {"prefix_s": seconds if job.plan.cut else 0.0, "prefix_shared_by": len(jobs)}
-            title = f"[{number}/{len(jobs)}] {job.spec.label}"
-            if self._try(job, features, timing, title):
-                trained.add(job.folder.name)
+        data, supply = self._train_data(initial, jobs)
+        timing = {
+            "decode_s": supply.decode_s,
+            "prefix_s": supply.prefix_s,
+            "prefix_shared_by": sum(job.plan.cuts[0] > 0 for job in jobs),
+        }
+        trained: set[str] = set()
+        done = 0
+        for batch in self._batches(initial, jobs):
+            trained |= self._train(batch, data, timing, (done, len(jobs)))
+            done += len(batch)
         return trained
+
+    def _batches(self, initial: StagedModel, jobs: Sequence[Job]) -> list[list[Job]]:
+        """Cells that train side by side: what shares batches of augmented images, or small heads."""
+        found: dict[tuple[object, ...], list[Job]] = {}
+        for job in jobs:
+            if self.grid.train.augment:
+                key: tuple[object, ...] = (job.spec.seed,)
+                room = _cells_at_once(initial, job.plan.cut, self.device)
+            else:
+                room = self._places(initial, job)
+                key = (job.spec.seed, job.plan.cut) if room > 1 else (job.folder.name,)
+            number = sum(1 for k in found if k[:-1] == key)
+            if number and len(found[*key, number - 1]) < room:
+                number -= 1
+            found.setdefault((*key, number), []).append(job)
+        return list(found.values())
 
     def _initial(self, job: Job) -> StagedModel:
         return self.networks.get(*job.network, job.spec.seed)
@@ -127,56 +157,88 @@ class _Context:
         if len(random) > 1 and job.weights != "none" and job.plan.recipe.init == "pretrained":
             self.progress.say(f"at random initialisation (not in the weights): {', '.join(random)}")
 
-    def _features(self, model: StagedModel, cuts: Sequence[int]) -> tuple[dict[int, Features], float]:
-        """Activations at every cut, and the seconds they took."""
-        count, names = len(self.data.table), model.stage_names
-        began = time.perf_counter()
-        with self.progress.task(f"decoding {count} images", count, "images") as task:
-            budget = int(available_memory() * _IMAGES_SHARE)
-            load = image_source(self.data.table, model.preprocess, self.workers, budget, task.advance)
-        deepest = f"frozen prefix {names[0]}..{names[cuts[-1] - 1]}" if cuts[-1] else "images"
-        with self.progress.task(f"{deepest} at {model.preprocess.size} px", count, "images") as task:
-            features = compute_features(
-                model,
-                cuts,
-                count,
-                load,
-                device=self.device,
-                autocast=torch.bfloat16 if self.grid.train.precision == "bf16" else None,
-                mirror=self.grid.train.flip,
-                budget=int(available_memory() * _FEATURES_SHARE),
-                progress=task.advance,
-            )
-        seconds = time.perf_counter() - began
-        self.progress.say(f"{count} images decoded, {deepest}: {seconds:.1f} s")
-        return features, seconds
+    def _places(self, initial: StagedModel, job: Job) -> int:
+        count, size = len(self.data.split.train), self.grid.train.batch_size
+        return places(initial, job.plan, {min(size, count), count % size or size})
 
-    def _try(
-        self,
-        job: Job,
-        features: Mapping[int, Features],
-        timing: Mapping[str, float],
-        title: str,
-    ) -> bool:
-        """Trains a cell under its lock; False where another process has it or has done it."""
+    def _train_data(self, initial: StagedModel, jobs: Sequence[Job]) -> tuple[TrainData, Supply]:
+        table, split = self.data.table, self.data.split
+        cuts = tuple(sorted({cut for job in jobs for cut in job.plan.cuts}))
+        train, val = torch.from_numpy(split.train), torch.from_numpy(split.val)
+        augmented = None
+        if self.grid.train.augment:
+            augmented = self._augmentation(initial, train)
+            began = time.perf_counter()
+            supply = Supply(augmented.plain(cuts), 0.0, time.perf_counter() - began)
+        else:
+            supply = self.pool.get(initial, jobs[0].spec.backbone, cuts)
+        labels = torch.from_numpy(table.labels)
+        classes = len(table.class_names)
+        return TrainData(supply.features, labels, train, val, table.ids, classes, augmented), supply
+
+    def _augmentation(self, initial: StagedModel, train: torch.Tensor) -> Augmentation:
+        split = self.data.split
+        return Augmentation(
+            model=initial,
+            images=self.pool.images(initial),
+            ids=self.data.table.ids,
+            train=train,
+            rest=torch.from_numpy(np.concatenate([split.val, split.test])),
+            names=tuple(self.grid.train.augment.split(",")),
+            flip=self.grid.train.flip,
+            conditions=self.pool.conditions,
+            room=self.pool.placement,
+        )
+
+    def _train(
+        self, batch: Sequence[Job], data: TrainData, timing: Mapping[str, float], number: tuple[int, int]
+    ) -> set[str]:
+        """Trains cells under their folders' locks; names of those that no other process has or has done."""
+        held = []
         try:
-            job.folder.lock(wait=False)
-        except Locked:
-            return False
-        try:
-            if _settled(job.folder):
-                return False
+            for job in batch:
+                try:
+                    job.folder.lock(wait=False)
+                except Locked:
+                    continue
+                held.append(job)
+            todo = [job for job in held if not _settled(job.folder)]
+            if todo:
+                self._train_held(todo, data, timing, number)
+            return {job.folder.name for job in todo}
+        finally:
+            for job in held:
+                job.folder.unlock()
+
+    def _train_held(
+        self, jobs: Sequence[Job], data: TrainData, timing: Mapping[str, float], number: tuple[int, int]
+    ) -> None:
+        first, total = number
+        runs = [
             CellRun(
                 job=job,
                 data=self.data,
-                features=features[job.plan.cut],
-                timing=timing,
+                train=data,
+                # Without a frozen prefix, what was computed for others is not this cell's cost.
+                timing={**timing, "prefix_s": timing["prefix_s"] if job.plan.cuts[0] else 0.0},
                 device=self.device,
                 suite=self.grid.suite,
                 argv=self.options.argv,
                 progress=self.progress,
-                title=title,
-            ).run(self._initial(job))
-            return True
-        finally:
-            job.folder.unlock()
+                title=f"[{position}/{total}] {job.spec.label}",
+            )
+            for position, job in enumerate(jobs, first + 1)
+        ]
+        initial = self._initial(jobs[0])
+        title = runs[0].title
+        if len(runs) > 1:
+            title = f"[{first + 1}-{first + len(runs)}/{total}] {len(runs)} cells side by side"
+        train_cells(runs, initial, title, fused=not data.augmented and self._places(initial, jobs[0]) > 1)
+
+
+def _cells_at_once(model: StagedModel, cut: int, device: torch.device) -> int:
+    """How many cells fit in half of the free memory: a copy of the network, gradients, Adam's state."""
+    late = set(model.stage_names[cut:])
+    whole = sum(t.nbytes for _, t in model.tensors())
+    suffix = sum(t.nbytes for n, t in model.tensors() if n.split(".", 1)[0] in late)
+    return max(1, int(free_memory(device) * 0.5 / (whole + 3 * suffix)))

@@ -1,11 +1,11 @@
-"""One cell from its first epoch to its record."""
+"""Cells from their first epoch to their records."""
 
 from __future__ import annotations
 
 import copy
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,59 +20,107 @@ from harness.errors import HarnessError, RecordError
 from harness.freezing import audit
 from harness.jobs import Job
 from harness.metrics import scores
-from harness.prefix import Features
 from harness.progress import Progress
 from harness.spec import FORMAT
 from harness.store import write_text
-from harness.trainer import EpochState, evaluate, fit
+from harness.trainer import EpochState, Failed, evaluate, fit_together
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class CellRun:
-    """A job with all it needs: samples, features at its cut, and what their pass has cost."""
+    """A job on its way to its record: samples, what its suffix takes, what their pass has cost.
+
+    :meth:`begin`, :meth:`epoch` after each epoch, then :meth:`finish`; :meth:`fail` instead of any.
+    """
 
     job: Job
     data: PreparedData
-    features: Features
+    train: TrainData
     timing: Mapping[str, float]
     device: torch.device
     suite: str | None
     argv: tuple[str, ...]
     progress: Progress
     title: str
+    _started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _before: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    _selected: int = 0
+    _accuracy: float | None = None
 
-    def run(self, initial: StagedModel) -> None:
-        """Trains a copy of ``initial``, tests it once, and writes its record.
+    def begin(self, initial: StagedModel) -> tuple[Cell, Snapshot | None]:
+        """A cell with a copy of ``initial``, and where an earlier process stopped."""
+        job = self.job
+        job.folder.write_spec(self._spec())
+        self._before = dict(initial.tensors())
+        cell = Cell(
+            model=copy.deepcopy(initial),
+            cuts=job.plan.cuts,
+            recipe=job.plan.recipe,
+            assigned=job.plan.assigned,
+            lr=job.spec.lr,
+            seed=job.spec.seed,
+            settings=job.spec.train,
+            device=self.device,
+        )
+        resume = self._resume(cell.device)
+        if resume:
+            epochs = cell.settings.epochs
+            self._selected = epochs if cell.settings.select == "last" else resume.best_epoch
+            self._accuracy = float(resume.history[-1]["val_accuracy"] or 0)
+        return cell, resume
 
-        A failure is recorded with its reason, so that the rest of a grid can go on; what the disk
-        refuses to take is not, since neither would the record.
-        """
-        started = datetime.now(UTC)
-        folder = self.job.folder
-        folder.write_spec(self._spec())
-        try:
-            found = self._train(initial)
-        except OSError:
-            raise
-        except Exception as error:
-            reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
-            found = {"status": "failed", "error": reason, "test": None, "val": None}
-            self.progress.say(f"{self.title}: {reason}")
+    def epoch(self, state: EpochState) -> None:
+        """Writes what an epoch left."""
+        self._selected = state.selected_epoch
+        self._accuracy = float(state.row["val_accuracy"] or 0)
+        self.job.folder.write_history(state.history)
+        self._keep(state)
+
+    def finish(self, cell: Cell) -> None:
+        """Tests the trained cell once and writes its record."""
+        if self._accuracy is not None:
+            self.progress.say(f"{self.title}: validation accuracy {100 * self._accuracy:.2f} %")
+        job, table, split = self.job, self.data.table, self.data.split
+        audits = audit(cell.model, self._before, job.plan.assigned, job.stages)
+        val = evaluate(cell, self.train.features, self.train.val).numpy()
+        test = evaluate(cell, self.train.features, torch.from_numpy(split.test)).numpy()
+        digests = dict(job.digests) | write_checkpoint(job.folder, cell, self._before)
+        write_text(job.folder.path / "predictions.csv", record.predictions_csv(table, split.test, test))
+        digests["predictions"] = record.predictions_digest(table, split.test, test)
+        self._write(
+            {
+                "digests": digests,
+                "backbone": record.backbone_part(
+                    job.spec.backbone, cell.model.preprocess, job.stages, job.plan.cut, audits
+                ),
+                "selected_epoch": self._selected,
+                "val": scores(table.labels[split.val], val, table.class_names),
+                "test": scores(table.labels[split.test], test, table.class_names),
+            }
+        )
+
+    def fail(self, error: Exception) -> None:
+        """Records a failure with its reason, so that the rest of a grid can go on."""
+        reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+        self.progress.say(f"{self.title}: {reason}")
+        self._write({"status": "failed", "error": reason, "test": None, "val": None})
+
+    def _write(self, found: Mapping[str, Any]) -> None:
         # Epochs that an earlier process trained before it was interrupted count too.
         seconds = sum(float(row["seconds"] or 0) for row in self.job.folder.read_history())
         images = len(self.data.split.train) * self.job.spec.train.epochs
         timing = {
             **self.timing,
             "train_s": seconds,
-            "total_s": seconds + self.timing["prefix_s"],
+            "total_s": seconds + self.timing["decode_s"] + self.timing["prefix_s"],
             "images_per_s": images / seconds if seconds else None,
         }
         environment = {
             **runtime.environment(self.device),
-            "started": started.isoformat(timespec="seconds"),
+            "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        folder.write_result({**self._asked(), **found, "timing": timing, "environment": environment})
+        self.job.folder.write_result({**self._asked(), **found, "timing": timing, "environment": environment})
 
     def _spec(self) -> dict[str, Any]:
         return self.job.spec.as_dict() | {"strategy_name": self.job.strategy_name}
@@ -98,61 +146,6 @@ class CellRun:
             "error": None,
         }
 
-    def _train(self, initial: StagedModel) -> dict[str, Any]:
-        job, table, split = self.job, self.data.table, self.data.split
-        before = dict(initial.tensors())
-        cell = Cell(
-            model=copy.deepcopy(initial),
-            cut=job.plan.cut,
-            recipe=job.plan.recipe,
-            assigned=job.plan.assigned,
-            lr=job.spec.lr,
-            seed=job.spec.seed,
-            settings=job.spec.train,
-            device=self.device,
-        )
-        data = TrainData(
-            features=self.features,
-            labels=torch.from_numpy(table.labels),
-            train=torch.from_numpy(split.train),
-            val=torch.from_numpy(split.val),
-            ids=table.ids,
-            num_classes=len(table.class_names),
-        )
-        selected = self._epochs(cell, data)
-        audits = audit(cell.model, before, job.plan.assigned, job.stages)
-        val = evaluate(cell, self.features, data.val).numpy()
-        test = evaluate(cell, self.features, torch.from_numpy(split.test)).numpy()
-        digests = dict(job.digests) | write_checkpoint(job.folder, cell, before)
-        write_text(job.folder.path / "predictions.csv", record.predictions_csv(table, split.test, test))
-        digests["predictions"] = record.predictions_digest(table, split.test, test)
-        return {
-            "digests": digests,
-            "backbone": record.backbone_part(
-                job.spec.backbone, cell.model.preprocess, job.stages, job.plan.cut, audits
-            ),
-            "selected_epoch": selected,
-            "val": scores(table.labels[split.val], val, table.class_names),
-            "test": scores(table.labels[split.test], test, table.class_names),
-        }
-
-    def _epochs(self, cell: Cell, data: TrainData) -> int:
-        """Trains to the end, from where an earlier process stopped; returns the selected epoch."""
-        resume = self._resume(cell.device)
-        total = cell.settings.epochs
-        selected = total if cell.settings.select == "last" or not resume else resume.best_epoch
-        history = resume.history if resume else ()
-        with self.progress.task(self.title, total, "epochs") as task:
-            task.advance(resume.epoch if resume else 0)
-            for state in fit(cell, data, resume):
-                selected, history = state.selected_epoch, state.history
-                self.job.folder.write_history(history)
-                self._keep(state)
-                task.advance(1)
-        accuracy = 100 * float(history[-1]["val_accuracy"] or 0)
-        self.progress.say(f"{self.title}: validation accuracy {accuracy:.2f} %")
-        return selected
-
     def _resume(self, device: torch.device) -> Snapshot | None:
         """Where an earlier process stopped; a file that can't be read is said and costs only time."""
         try:
@@ -170,3 +163,45 @@ class CellRun:
         # Adam's state is twice the parameters.
         if self.job.folder.wants_resume(3 * trained) and state.row["epoch"] != self.job.spec.train.epochs:
             write_resume(self.job.folder, state.snapshot(), runtime.conditions(self.device))
+
+
+def train_cells(runs: Sequence[CellRun], initial: StagedModel, title: str, *, fused: bool) -> None:
+    """Trains the cells of ``runs``, which start from ``initial`` and share their training data.
+
+    Every one ends with a record, of what it reached or of why it failed; what the disk refuses to
+    take is raised, since it would refuse the record too.
+    """
+    progress, waiting = runs[0].progress, list(runs)
+    try:
+        begun = [run.begin(initial) for run in runs]
+        owner = {cell: run for run, (cell, _) in zip(runs, begun, strict=True)}
+        total = runs[0].job.spec.train.epochs * len(runs)
+        with progress.task(title, total, "epochs") as task:
+            task.advance(sum(resume.epoch for _, resume in begun if resume))
+            cells, resumes = zip(*begun, strict=True)
+            for state in fit_together(cells, runs[0].train, resumes, fused=fused):
+                run = owner[state.cell]
+                if isinstance(state, Failed):
+                    waiting.remove(run)
+                    run.fail(state.error)
+                else:
+                    run.epoch(state)
+                    task.advance(1)
+        for cell, run in owner.items():
+            if run in waiting:
+                _finish(run, cell)
+                waiting.remove(run)
+    except OSError:
+        raise
+    except Exception as error:
+        for run in waiting:
+            run.fail(error)
+
+
+def _finish(run: CellRun, cell: Cell) -> None:
+    try:
+        run.finish(cell)
+    except OSError:
+        raise
+    except Exception as error:
+        run.fail(error)

@@ -21,6 +21,8 @@ CHOICES = {
     "precision": ("fp32", "tf32", "bf16"),
     "select": ("last", "best"),
 }
+# In the order in which they are applied; each is torchvision's, with the parameters of augment.py.
+AUGMENTATIONS = ("crop", "rotate", "jitter", "grayscale", "blur", "trivial", "erase")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """The training recipe that all cells of a grid share."""
+    """The training recipe that all cells of a grid share. ``augment`` is put in its fixed order."""
 
     epochs: int = 10
     batch_size: int = 64
@@ -47,6 +49,7 @@ class TrainSpec:
     schedule: str = "constant"
     class_weights: str = "none"
     flip: bool = False
+    augment: str = ""  # names of AUGMENTATIONS, joined by commas
     precision: str = "fp32"
     select: str = "last"
     deterministic: bool = True
@@ -63,6 +66,11 @@ class TrainSpec:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UnknownName(name.replace("_", " "), getattr(self, name), allowed)
+        asked = [name.strip() for name in self.augment.split(",") if name.strip()]
+        for name in asked:
+            if name not in AUGMENTATIONS:
+                raise UnknownName("augmentation", name, AUGMENTATIONS)
+        object.__setattr__(self, "augment", ",".join(n for n in AUGMENTATIONS if n in asked))
         if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.weight_decay < math.inf:
             raise UsageError("epochs and batch size are at least 1, weight decay is at least 0")
 

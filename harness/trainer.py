@@ -1,24 +1,22 @@
-"""Fits a suffix: objects in, epoch states out. Knows no files, no command line, no plots, no test set."""
+"""Fits suffixes: objects in, epoch states out. Knows no files, no command line, no plots, no test set."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
 from harness.cell import Cell, Snapshot, TrainData
+from harness.epoch import class_weights, train_epoch
 from harness.errors import HarnessError
+from harness.features import BATCH, FeatureSource
 from harness.freezing import apply_segment
+from harness.fused import train_epoch_fused
 from harness.optimizers import export_state, import_state, make_optimizer
-from harness.prefix import BATCH, Features
-from harness.schedules import schedule
-from harness.seeding import coins, derive_seed, generator
-from harness.spec import TrainSpec
 
 DIVERGED = "diverged"  # how the reason of such a failure begins
 
@@ -57,8 +55,17 @@ class EpochState:
         return self._run.best_epoch if self.cell.settings.select == "best" else int(self.row["epoch"] or 0)
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A cell that can't go on; the others do."""
+
+    cell: Cell
+    error: HarnessError
+
+
 @dataclass
 class _Progress:
+    cell: Cell
     optimizer: torch.optim.Optimizer
     names: Mapping[int, str]
     segment: int
@@ -74,67 +81,136 @@ def fit(cell: Cell, data: TrainData, resume: Snapshot | None = None) -> Iterator
     When it ends the model holds the weights of the selected epoch. Raises :class:`Diverged` when
     the training loss is not finite.
     """
-    s = cell.settings
-    run = _start(cell, resume)
-    weights = _class_weights(data, s).to(cell.device)
-    for epoch in range(len(run.history) + 1, s.epochs + 1):
+    for state in fit_together([cell], data, [resume]):
+        if isinstance(state, Failed):
+            raise state.error
+        yield state
+
+
+def fit_together(
+    cells: Sequence[Cell], data: TrainData, resume: Sequence[Snapshot | None], *, fused: bool = False
+) -> Iterator[EpochState | Failed]:
+    """Trains cells of one seed and one recipe of training side by side, epoch by epoch.
+
+    Each ends as it would alone, bit for bit; what they share is augmented batches and, with
+    ``fused``, the operations of their linear heads.
+    """
+    settings = cells[0].settings
+    runs = [_start(cell, snapshot) for cell, snapshot in zip(cells, resume, strict=True)]
+    weights = class_weights(data, settings).to(cells[0].device)
+    for epoch in range(1, settings.epochs + 1):
+        active = [run for run in runs if len(run.history) == epoch - 1]
         began = time.perf_counter()
-        if cell.recipe.segment_at(epoch) != run.segment:
-            _enter_segment(cell, run, epoch)
-        apply_segment(cell.model, cell.recipe.segments[run.segment], cell.assigned[run.segment])
-        loss, right = _train_epoch(cell, data, run.optimizer, weights, epoch)
-        if not math.isfinite(loss):
-            raise Diverged(
-                f"{DIVERGED}: the training loss was not finite in epoch {epoch} (try a smaller lr)"
-            )
-        logits = evaluate(cell, data.features, data.val)
-        labels = data.labels[data.val]
-        val_loss = float(F.cross_entropy(logits, labels))
-        val_accuracy = float((logits.argmax(1) == labels).double().mean())
-        run.history.append(
-            {
-                "epoch": epoch,
-                "train_loss": loss,
-                "train_accuracy": right,
-                "val_loss": _finite(val_loss),
-                "val_accuracy": val_accuracy,
-                "lr": run.optimizer.param_groups[0]["lr"],
-                "seconds": round(time.perf_counter() - began, 4),
-            }
-        )
-        _remember_best(cell, run, epoch, (val_accuracy, -val_loss if math.isfinite(val_loss) else -math.inf))
-        yield EpochState(cell, run.history[-1], run)
-    if s.select == "best":
-        _restore(cell, run.best)
+        for run in active:
+            _prepare(run, epoch)
+        sources = _sources(active, data, epoch)
+        together = [active] if fused and active else [[run] for run in active]
+        spent = (time.perf_counter() - began) / max(len(active), 1)
+        for batch in together:
+            began = time.perf_counter()
+            found = _train(batch, data, sources, weights, epoch, fused)
+            spent_each = spent + (time.perf_counter() - began) / len(batch)
+            for run, (loss, right) in zip(batch, found, strict=True):
+                if math.isfinite(loss):
+                    _close(run, data, epoch, loss, right, spent_each)
+                    yield EpochState(run.cell, run.history[-1], run)
+                else:
+                    yield Failed(run.cell, _diverged(epoch))
+    for run in runs:
+        if settings.select == "best" and len(run.history) == settings.epochs:
+            _restore(run.cell, run.best)
 
 
-def evaluate(cell: Cell, features: Features, rows: torch.Tensor) -> torch.Tensor:
+def evaluate(cell: Cell, features: Mapping[int, FeatureSource], rows: torch.Tensor) -> torch.Tensor:
     """Logits float32 ``[len(rows), classes]`` on the CPU, the network in eval mode.
 
     Batches have one fixed shape, the last one padded, so that a row's logits don't depend on how
     many rows are asked for.
     """
+    return _evaluate(cell, len(cell.cuts) - 1, features, rows)
+
+
+def _evaluate(
+    cell: Cell, segment: int, features: Mapping[int, FeatureSource], rows: torch.Tensor
+) -> torch.Tensor:
     cell.model.eval()
-    suffix = cell.suffix()
+    suffix, source = cell.suffix(segment), features[cell.cuts[segment]]
     found = []
     with torch.inference_mode():
         for index in rows.split(BATCH):
             padded = torch.cat([index, index[-1:].expand(BATCH - len(index))])
-            with _autocast(cell):
-                found.append(suffix(features.batch(padded, cell.device)).float()[: len(index)].cpu())
-    return torch.cat(found)
+            with cell.autocast():
+                found.append(suffix(source.batch(padded, cell.device)).float()[: len(index)])
+    return torch.cat(found).cpu()
+
+
+def _train(
+    batch: Sequence[_Progress],
+    data: TrainData,
+    sources: Mapping[int, FeatureSource],
+    weights: torch.Tensor,
+    epoch: int,
+    fused: bool,
+) -> list[tuple[float, float]]:
+    """Mean loss and accuracy of each cell's epoch."""
+    first = batch[0]
+    source = sources[first.cell.cuts[first.segment]]
+    if fused:
+        cells, optimizers = [run.cell for run in batch], [run.optimizer for run in batch]
+        return train_epoch_fused(cells, data, source, optimizers, weights, epoch)
+    return [train_epoch(first.cell, first.segment, data, source, first.optimizer, weights, epoch)]
+
+
+def _sources(active: Sequence[_Progress], data: TrainData, epoch: int) -> Mapping[int, FeatureSource]:
+    if data.augmented is None or not active:
+        return data.features
+    cuts = tuple(sorted({run.cell.cuts[run.segment] for run in active}))
+    return data.augmented.at(active[0].cell.seed, epoch, cuts)
+
+
+def _prepare(run: _Progress, epoch: int) -> None:
+    cell = run.cell
+    if cell.recipe.segment_at(epoch) != run.segment:
+        _enter_segment(run, epoch)
+    apply_segment(cell.model, cell.recipe.segments[run.segment], cell.assigned[run.segment])
+
+
+def _close(
+    run: _Progress, data: TrainData, epoch: int, loss: float, right: float, train_seconds: float
+) -> None:
+    """Validates and adds the epoch's row."""
+    began = time.perf_counter()
+    logits = _evaluate(run.cell, run.segment, data.features, data.val)
+    labels = data.labels[data.val]
+    val_loss = float(F.cross_entropy(logits, labels))
+    val_accuracy = float((logits.argmax(1) == labels).double().mean())
+    run.history.append(
+        {
+            "epoch": epoch,
+            "train_loss": loss,
+            "train_accuracy": right,
+            "val_loss": _finite(val_loss),
+            "val_accuracy": val_accuracy,
+            "lr": run.optimizer.param_groups[0]["lr"],
+            "seconds": round(train_seconds + time.perf_counter() - began, 4),
+        }
+    )
+    _remember_best(run, epoch, (val_accuracy, -val_loss if math.isfinite(val_loss) else -math.inf))
+
+
+def _diverged(epoch: int) -> Diverged:
+    return Diverged(f"{DIVERGED}: the training loss was not finite in epoch {epoch} (try a smaller lr)")
 
 
 def _start(cell: Cell, resume: Snapshot | None) -> _Progress:
     cell.model.to(cell.device).to(memory_format=torch.channels_last)
     if resume is None:
-        optimizer, names = _optimizer(cell, 0)
-        return _Progress(optimizer, names, 0)
+        return _Progress(cell, *_optimizer(cell, 0), 0)
     _restore(cell, resume.tensors)
     segment = cell.recipe.segment_at(max(resume.epoch, 1))
     optimizer, names = _optimizer(cell, segment)
     import_state(optimizer, names, resume.optimizer)
-    run = _Progress(optimizer, names, segment, list(resume.history))
+    run = _Progress(cell, optimizer, names, segment, list(resume.history))
     for row in resume.history:
         score = (
             float(row["val_accuracy"] or 0),
@@ -152,77 +228,26 @@ def _optimizer(cell: Cell, segment: int) -> tuple[torch.optim.Optimizer, Mapping
     return make_optimizer(cell.settings.optimizer, cell.tensors(), scales, lr, cell.settings.weight_decay)
 
 
-def _enter_segment(cell: Cell, run: _Progress, epoch: int) -> None:
+def _enter_segment(run: _Progress, epoch: int) -> None:
     """A new plan: a new optimizer, which keeps the state of what trained before unless asked not to."""
-    kept = export_state(run.optimizer, run.names)
+    cell, kept = run.cell, export_state(run.optimizer, run.names)
     run.segment = cell.recipe.segment_at(epoch)
     run.optimizer, run.names = _optimizer(cell, run.segment)
     if not cell.recipe.segments[run.segment].fresh_optimizer:
         import_state(run.optimizer, run.names, kept)
 
 
-def _train_epoch(
-    cell: Cell, data: TrainData, optimizer: torch.optim.Optimizer, weights: torch.Tensor, epoch: int
-) -> tuple[float, float]:
-    """Mean loss and accuracy over the epoch's own batches, in train mode."""
-    s = cell.settings
-    order = data.train[torch.from_numpy(generator(cell.seed, "order", epoch).permutation(len(data.train)))]
-    mirror = _mirror(cell, data, epoch)
-    suffix = cell.suffix()
-    steps = math.ceil(len(order) / s.batch_size)
-    factor = schedule(s.schedule, s.epochs * steps)
-    base = [group["base_lr"] for group in optimizer.param_groups]
-    wide = torch.float32 if cell.device.type == "mps" else torch.float64  # MPS has no float64
-    loss_sum = torch.zeros((), dtype=wide, device=cell.device)
-    right = torch.zeros((), dtype=torch.int64, device=cell.device)
-    for step, index in enumerate(order.split(s.batch_size)):
-        for group, lr in zip(optimizer.param_groups, base, strict=True):
-            group["lr"] = lr * factor((epoch - 1) * steps + step)
-        torch.manual_seed(derive_seed(cell.seed, "step", epoch, step))
-        x = data.features.batch(index, cell.device, None if mirror is None else mirror[index])
-        y = data.labels[index].to(cell.device, non_blocking=True)
-        with _autocast(cell):
-            logits = suffix(x)
-        loss = F.cross_entropy(logits.float(), y, weight=weights)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        seen = loss if s.class_weights == "none" else F.cross_entropy(logits.detach().float(), y)
-        loss_sum += seen.detach().to(wide) * len(index)
-        right += (logits.detach().argmax(1) == y).sum()
-    return float(loss_sum) / len(order), int(right) / len(order)
-
-
-def _mirror(cell: Cell, data: TrainData, epoch: int) -> torch.Tensor | None:
-    """Which samples are mirrored in this epoch, bool over all samples; a coin per sample and epoch."""
-    if not cell.settings.flip:
-        return None
-    return torch.from_numpy(coins(cell.seed, "flip", epoch, ids=data.ids))
-
-
-def _class_weights(data: TrainData, s: TrainSpec) -> torch.Tensor:
-    """``n / (K n_k)`` for ``balanced`` (scikit-learn's definition), else ones."""
-    counts = np.bincount(data.labels[data.train].numpy(), minlength=data.num_classes)
-    if s.class_weights == "balanced":
-        return torch.tensor(counts.sum() / (data.num_classes * counts), dtype=torch.float32)
-    return torch.ones(data.num_classes)
-
-
-def _remember_best(cell: Cell, run: _Progress, epoch: int, score: tuple[float, float]) -> None:
+def _remember_best(run: _Progress, epoch: int, score: tuple[float, float]) -> None:
     if score > run.best_score:
         run.best_epoch, run.best_score = epoch, score
-        if cell.settings.select == "best":
-            run.best = {n: t.detach().clone() for n, t in cell.tensors().items()}
+        if run.cell.settings.select == "best":
+            run.best = {n: t.detach().clone() for n, t in run.cell.tensors().items()}
 
 
 def _restore(cell: Cell, tensors: Mapping[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in cell.tensors().items():
             tensor.copy_(tensors[name])
-
-
-def _autocast(cell: Cell) -> torch.autocast:
-    return torch.autocast(cell.device.type, dtype=torch.bfloat16, enabled=cell.settings.precision == "bf16")
 
 
 def _finite(value: float) -> float | None:

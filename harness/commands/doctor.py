@@ -27,7 +27,7 @@ def command() -> None:
 
 def _machine() -> Iterator[tuple[str, str]]:
     from harness import runtime
-    from harness.prefix import available_memory
+    from harness.placement import available_memory
 
     device = runtime.choose_device("auto")
     yield "device", f"{device} ({runtime.device_name(device)})"

@@ -13,7 +13,7 @@ from harness.commands.data_paths import DATA_VARIABLES, data_path, weights_varia
 from harness.commands.options import PluginName, name_and_path
 from harness.errors import UsageError
 from harness.plugins import BACKBONES, DATASETS, SHORT_NAMES, STRATEGIES
-from harness.spec import CHOICES, DataSpec, Grid, TrainSpec, parse_lr
+from harness.spec import AUGMENTATIONS, CHOICES, DataSpec, Grid, TrainSpec, parse_lr
 
 if TYPE_CHECKING:
     from harness.run import Outcome
@@ -86,6 +86,11 @@ _TRAIN = {f.name for f in fields(TrainSpec)}
     help="In the training loss.  [default: none]",
 )
 @click.option("--flip/--no-flip", default=None, help="Random horizontal flips while training.  [default: no]")
+@click.option(
+    "--augment",
+    metavar="NAME,...",
+    help=f"Random augmentation while training: {', '.join(AUGMENTATIONS)}.  [default: none]",
+)
 @click.option("--precision", type=click.Choice(CHOICES["precision"]), help="[default: fp32]")
 @click.option(
     "--select",
@@ -98,6 +103,16 @@ _TRAIN = {f.name for f in fields(TrainSpec)}
     "--threads", type=click.IntRange(1), help="CPU threads; part of what makes a result repeatable."
 )
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images; changes no result.")
+@click.option(
+    "--cache-budget",
+    metavar="SIZE",
+    help="Memory for activations, e.g. 8G; the rest lies in a mapped file.  [default: half of the free]",
+)
+@click.option(
+    "--keep-features",
+    is_flag=True,
+    help="Keep the activations of frozen prefixes for later commands (harness cache ls).",
+)
 @click.option(
     "--allow-random-frozen", is_flag=True, help="Allow strategies that freeze randomly initialised layers."
 )
@@ -120,6 +135,7 @@ def command(ctx: click.Context, **given: Any) -> int:
     only what is missing.
     """
     path, grid = _grid(given)
+    from harness.placement import parse_bytes
     from harness.progress import Progress
     from harness.run import RunOptions, run_grid
 
@@ -130,6 +146,8 @@ def command(ctx: click.Context, **given: Any) -> int:
         device=given["device"],
         threads=given["threads"],
         workers=given["workers"],
+        cache_budget=parse_bytes(given["cache_budget"]) if given["cache_budget"] else None,
+        keep_features=given["keep_features"],
         wait=not given["no_wait"],
         allow_random_frozen=given["allow_random_frozen"],
         argv=ctx.find_root().obj or (),

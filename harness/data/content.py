@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cache_dir import cache_dir
@@ -26,16 +27,25 @@ Stamp = tuple[int, int]  # size, mtime_ns
 Memory = dict[str, tuple[Stamp, str]]
 
 
-def content_digest(table: SampleTable, pool: Executor, *, reread: bool = False) -> str:
-    """sha256 (hex) over ids, labels and the content of every image, in the table's order.
+@dataclass(frozen=True)
+class ContentDigests:
+    """sha256 (hex), in the table's order: of ``samples`` (ids, labels, images) and of ``images`` alone."""
+
+    samples: str
+    images: str
+
+
+def content_digests(table: SampleTable, pool: Executor, *, reread: bool = False) -> ContentDigests:
+    """Digests of a table and of the content of every image in it.
 
     ``reread`` reads every file again instead of trusting size and time.
     """
-    digest = hashlib.sha256()
+    samples, images = hashlib.sha256(), hashlib.sha256()
     contents = file_digests(table.paths, pool, reread=reread)
     for sample, label, content in zip(table.ids, table.labels.tolist(), contents, strict=True):
-        digest.update(f"{sample}\x1f{label}\x1f{content}\x1e".encode())
-    return digest.hexdigest()
+        samples.update(f"{sample}\x1f{label}\x1f{content}\x1e".encode())
+        images.update(content.encode())
+    return ContentDigests(samples.hexdigest(), images.hexdigest())
 
 
 def file_digests(paths: Sequence[str], pool: Executor, *, reread: bool = False) -> list[str]:

@@ -1,4 +1,4 @@
-"""From a data spec to samples, a split and a source of pixels."""
+"""From a data spec to samples, a split and rows of pixels."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from pathlib import Path
 import torch
 
 from harness.contracts import Preprocess, SampleTable
-from harness.data.content import content_digest
+from harness.data.content import content_digests
 from harness.data.decode import load_images
 from harness.data.splits import Split, limit_table, make_split, resolve_kind
 from harness.errors import DataError
+from harness.features import Features, FeatureSource
+from harness.placement import Placement
 from harness.plugins import load_dataset
 from harness.spec import DataSpec
 
-_CHECKED_AT_ONCE = 2048
+_DECODED_AT_ONCE = 2048
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """The samples a grid runs on. ``spec`` is resolved: target and split are the ones in use."""
+    """The samples a grid runs on. ``spec`` is resolved: target and split are the ones in use.
+
+    ``digest`` is of ids, labels and images in order, ``images_digest`` of the images alone.
+    """
 
     spec: DataSpec
     path: Path | None
     table: SampleTable
     split: Split
     digest: str
+    images_digest: str
 
 
 def prepare_data(spec: DataSpec, path: Path | None, workers: int) -> PreparedData:
@@ -45,8 +51,9 @@ def prepare_data(spec: DataSpec, path: Path | None, workers: int) -> PreparedDat
         table = limit_table(table, spec.limit, spec.split_seed, kind)
     split = make_split(table, kind, spec.split_seed, spec.group)
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        digest = content_digest(table, pool)
-    return PreparedData(replace(spec, target=table.target, split=kind), path, table, split, digest)
+        digests = content_digests(table, pool)
+    resolved = replace(spec, target=table.target, split=kind)
+    return PreparedData(resolved, path, table, split, digests.samples, digests.images)
 
 
 def _check_names(table: SampleTable) -> None:
@@ -58,27 +65,47 @@ def _check_names(table: SampleTable) -> None:
             raise DataError(f"the file name {name!r} isn't valid UTF-8: rename it") from None
 
 
-def image_source(
+def read_images(
     table: SampleTable,
     preprocess: Preprocess,
     workers: int,
-    budget: int,
-    progress: Callable[[int], object],
-) -> Callable[[int, int], torch.Tensor]:
-    """A loader of rows ``start:stop`` as uint8 ``[n, 3, size, size]``.
+    room: Placement,
+    progress: Callable[[int], object] = lambda _: None,
+) -> FeatureSource:
+    """The images as rows uint8 ``[n, size, size, 3]``, wherever there is room for them.
 
-    All images are decoded once now, so that every unreadable one is named before hours of work;
-    they stay in memory when they fit ``budget`` bytes and are decoded again when not.
+    All are decoded now, so that every unreadable one is named before hours of work; where there is
+    no room they are decoded again whenever they are wanted.
     """
-    if len(table) * 3 * preprocess.size**2 <= budget:
-        images = load_images(table.paths, preprocess, workers, progress)
-        return lambda start, stop: images[start:stop]
+    count, size = len(table), preprocess.size
+    rows, _ = room.allocate((count, size, size, 3), torch.uint8)
     problems: list[str] = []
-    for start in range(0, len(table), _CHECKED_AT_ONCE):
+    for start in range(0, count, _DECODED_AT_ONCE):
+        chunk = table.paths[start : start + _DECODED_AT_ONCE]
         try:
-            load_images(table.paths[start : start + _CHECKED_AT_ONCE], preprocess, workers, progress)
+            images = load_images(chunk, preprocess, workers, progress)
         except DataError as error:
             problems.append(str(error))
+            continue
+        if rows is not None:
+            rows[start : start + len(chunk)].copy_(images.permute(0, 2, 3, 1))
     if problems:
         raise DataError("; ".join(problems))
-    return lambda start, stop: load_images(table.paths[start:stop], preprocess, workers)
+    return Files(table.paths, preprocess, workers) if rows is None else Features(rows)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images that are decoded whenever they are wanted."""
+
+    paths: tuple[str, ...]
+    preprocess: Preprocess
+    workers: int
+
+    def batch(
+        self, index: torch.Tensor, device: torch.device, mirror: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See :class:`~harness.features.FeatureSource`."""
+        images = load_images([self.paths[i] for i in index.tolist()], self.preprocess, self.workers)
+        rows = Features(images.permute(0, 2, 3, 1))
+        return rows.batch(torch.arange(len(index)), device, mirror)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from torch import nn
 from harness.backbones.staged import Stage, StagedModel
 from harness.cell import Cell, TrainData
 from harness.contracts import Preprocess, Strategy
-from harness.freezing import assignments, prefix_stages
-from harness.prefix import Features
+from harness.features import Features
+from harness.freezing import assignments, shared_cuts
+from harness.prefix import compute_prefix, row_shapes
 from harness.spec import TrainSpec
 
 SIZE = 32
@@ -99,7 +100,9 @@ def train_data(
     features: Features, labels: torch.Tensor, train: range, val: range, num_classes: int = 2
 ) -> TrainData:
     ids = tuple(f"{i}.png" for i in range(len(labels)))
-    return TrainData(features, labels, torch.tensor(list(train)), torch.tensor(list(val)), ids, num_classes)
+    return TrainData(
+        {0: features}, labels, torch.tensor(list(train)), torch.tensor(list(val)), ids, num_classes
+    )
 
 
 def make_cell(
@@ -116,8 +119,37 @@ def make_cell(
     stages = model.describe()
     recipe = strategy.recipe(stages, spec.epochs)
     assigned = assignments(recipe, stages)
-    deepest = prefix_stages(assigned, stages)
-    return Cell(model, deepest if cut is None else cut, recipe, assigned, lr, seed, spec, CPU)
+    deepest = shared_cuts(assigned, stages)
+    cuts = deepest if cut is None else (cut,) * len(deepest)
+    return Cell(model, cuts, recipe, assigned, lr, seed, spec, CPU)
+
+
+def prefix_features(
+    model: StagedModel,
+    pixels: torch.Tensor,
+    cuts: Sequence[int],
+    mirror: bool = False,
+    autocast: torch.dtype | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> dict[int, Features]:
+    """Activations of uint8 images ``[n, 3, s, s]`` at every cut, in one pass a view."""
+    shapes = row_shapes(model, tuple(cuts), autocast)
+    views = []
+    for given in (pixels, pixels.flip(3)) if mirror else (pixels,):
+        stores = {
+            cut: torch.empty((len(pixels), *shape), dtype=dtype) for cut, (shape, dtype) in shapes.items()
+        }
+        compute_prefix(
+            model,
+            0,
+            stores,
+            lambda a, b, given=given: given[a:b],
+            device=CPU,
+            autocast=autocast,
+            progress=progress,
+        )
+        views.append(stores)
+    return {cut: Features(*(view[cut] for view in (views if cut else views[:1]))) for cut in shapes}
 
 
 def copies(model: StagedModel) -> dict[str, torch.Tensor]:

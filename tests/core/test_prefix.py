@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from core.small import CPU, small_images, small_net
-from harness.prefix import BATCH, Features, compute_features
+from core.small import CPU, prefix_features, small_images, small_net
+from harness.features import BATCH, Features, Recomputed
+from harness.prefix import compute_prefix
 
 COUNT = BATCH + 10
 
@@ -19,15 +20,7 @@ def pixels():
     return small_images(COUNT)[0]
 
 
-def features(model, pixels, cuts, **options):
-    return compute_features(
-        model,
-        cuts,
-        len(pixels),
-        lambda start, stop: pixels[start:stop],
-        device=CPU,
-        **{"budget": 2**30, **options},
-    )
+features = prefix_features
 
 
 def test_a_cut_is_what_the_stages_before_it_compute(model, pixels):
@@ -56,8 +49,9 @@ def test_a_row_does_not_depend_on_how_many_there_are(model, pixels):
 def test_the_network_sees_batches_of_one_shape_only(model, pixels):
     seen = set()
     handle = model.parts["block1"].register_forward_hook(lambda _, args, out: seen.add(tuple(args[0].shape)))
-    features(model, pixels, [2], mirror=True)
-    features(model, pixels[:3], [2])
+    for count in (COUNT, 3):
+        store = torch.empty(count, 8, 8, 8)
+        compute_prefix(model, 0, {2: store}, lambda a, b: pixels[:count][a:b], device=CPU)  # noqa: B023
     handle.remove()
     assert seen == {(BATCH, 3, 32, 32)}
 
@@ -75,17 +69,6 @@ def test_the_flipped_view_equals_features_of_flipped_images(model, pixels):
         assert torch.equal(both[cut].flipped, mirrored[cut].rows)
         assert not torch.equal(both[cut].flipped, both[cut].rows)
     assert both[0].flipped is None
-
-
-def test_a_memory_mapped_file_holds_what_memory_would(model, pixels, tmp_path):
-    inside = features(model, pixels, [0, 2], mirror=True)
-    outside = features(model, pixels, [0, 2], mirror=True, budget=0)
-    for cut in (0, 2):
-        assert torch.equal(inside[cut].rows, outside[cut].rows)
-    assert torch.equal(inside[2].flipped, outside[2].flipped)
-    folder = tmp_path / "cache" / "features"
-    assert folder.is_dir()
-    assert list(folder.iterdir()) == []
 
 
 def test_cut_0_keeps_the_images_themselves(model, pixels):
@@ -113,7 +96,28 @@ def test_a_failing_loader_is_not_hidden(model):
         raise OSError("unreadable")
 
     with pytest.raises(OSError, match="unreadable"):
-        compute_features(model, [1], 10, load, device=CPU, budget=2**30)
+        compute_prefix(model, 0, {1: torch.empty(10, 16, 16, 8)}, load, device=CPU)
+
+
+@pytest.mark.parametrize(("start", "cut"), [(1, 4), (2, 3), (3, 4), (4, 5)])
+def test_what_is_derived_from_a_shallower_cut_equals_what_comes_from_the_images(model, pixels, start, cut):
+    both = features(model, pixels, [start, cut], mirror=True)
+    for rows, expected in ((both[start].rows, both[cut].rows), (both[start].flipped, both[cut].flipped)):
+        store, source = torch.empty_like(expected), Features(rows)
+        load = lambda a, b, source=source: source.batch(torch.arange(a, b), CPU)  # noqa: E731
+        compute_prefix(model, start, {cut: store}, load, device=CPU)
+        assert torch.equal(store, expected)
+
+
+@pytest.mark.parametrize("size", [5, BATCH, BATCH + 3])
+def test_recomputed_activations_equal_stored_ones(model, pixels, size):
+    found = features(model, pixels, [0, 2, 4], mirror=True)
+    index = torch.randperm(COUNT, generator=torch.Generator().manual_seed(2))[:size]
+    mirror = torch.arange(size) % 2 == 0
+    for start, cut in ((0, 2), (0, 4), (2, 4)):
+        again = Recomputed(found[start], model.section(start, cut))
+        assert torch.equal(again.batch(index, CPU), found[cut].batch(index, CPU))
+        assert torch.equal(again.batch(index, CPU, mirror), found[cut].batch(index, CPU, mirror))
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -206,16 +206,16 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(tmp_path, images):
 def test_the_test_set_is_touched_once_and_the_trainer_never_gets_it(tmp_path, images, monkeypatch):
     given, asked = [], []
 
-    def fit(cell, data, resume):
+    def fit(cells, data, resume, **options):
         given.append(data)
-        return original_fit(cell, data, resume)
+        return original_fit(cells, data, resume, **options)
 
     def evaluate(cell, features, rows):
         asked.append(set(rows.tolist()))
         return original_evaluate(cell, features, rows)
 
-    original_fit, original_evaluate = run_cell.fit, run_cell.evaluate
-    monkeypatch.setattr(run_cell, "fit", fit)
+    original_fit, original_evaluate = run_cell.fit_together, run_cell.evaluate
+    monkeypatch.setattr(run_cell, "fit_together", fit)
     monkeypatch.setattr(run_cell, "evaluate", evaluate)
     (outcome,) = run(ONE, tmp_path / "runs", images)
     (data,) = given

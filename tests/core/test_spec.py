@@ -54,7 +54,7 @@ def changed_values(spec):
         elif f.name in CHOICES:
             other = CHOICES[f.name][1 if value == CHOICES[f.name][0] else 0]
         else:
-            other = 5 if f.name == "limit" else f"{value}x"
+            other = {"limit": 5, "augment": "crop"}.get(f.name, f"{value}x")
         yield f.name, replace(spec, **{f.name: other})
 
 

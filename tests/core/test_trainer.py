@@ -10,11 +10,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional as F
 
-from core.small import CPU, copies, make_cell, small_images, small_net, train_data
+from core.small import copies, make_cell, prefix_features, small_images, small_net, train_data
 from harness.cell import TrainData
 from harness.contracts import Plan, Recipe, Segment, train
+from harness.features import BATCH, Features
 from harness.plugins import load_strategy
-from harness.prefix import BATCH, Features, compute_features
 from harness.seeding import coins, derive_seed, generator
 from harness.trainer import Diverged, evaluate, fit
 
@@ -34,19 +34,10 @@ def data(images):
 
 
 def at_cut(cell, data, mirror=False):
-    """``data`` with the features at the cell's own cut."""
-    pixels = data.features.rows.permute(0, 3, 1, 2)
+    """``data`` with the features at the cell's own cuts."""
+    pixels = data.features[0].rows.permute(0, 3, 1, 2)
     model = cell.model.to(memory_format=torch.channels_last)
-    found = compute_features(
-        model,
-        [cell.cut],
-        len(pixels),
-        lambda start, stop: pixels[start:stop],
-        device=CPU,
-        mirror=mirror,
-        budget=2**30,
-    )
-    return replace(data, features=found[cell.cut])
+    return replace(data, features=prefix_features(model, pixels, sorted(set(cell.cuts)), mirror=mirror))
 
 
 def trained(cell, data, resume=None):
@@ -81,7 +72,7 @@ def by_hand(model, epochs, lr, seed, data, frozen, flip=False, weight=None):
         total = right = 0.0
         for step in range(len(order) // BATCH):
             index = order[step * BATCH : (step + 1) * BATCH]
-            pixels = data.features.rows[index].permute(0, 3, 1, 2)
+            pixels = data.features[0].rows[index].permute(0, 3, 1, 2)
             if flip:
                 pixels = torch.where(heads[index][:, None, None, None], pixels.flip(3), pixels)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -110,7 +101,7 @@ def test_a_suffix_on_cached_features_equals_the_whole_network_in_a_plain_loop(da
     settings = {"epochs": 3, "batch_size": BATCH, "flip": flip}
     torch.manual_seed(0)
     cell = make_cell(small_net(), strategy, cut=None, **settings)
-    assert cell.cut == {"HeadOnly": 4, "LastBlock": 2}[type(strategy).__name__]
+    assert cell.cuts == ({"HeadOnly": 4, "LastBlock": 2}[type(strategy).__name__],)
     history, tensors = trained(cell, at_cut(cell, data, mirror=flip))
     torch.manual_seed(0)
     expected, others = by_hand(small_net(), 3, 1e-2, 3, data, frozen, flip)
@@ -135,6 +126,43 @@ def test_cached_equals_uncached(data, batch_size, flip):
         # The prefix's batches have another shape than the cache's, whose sums may differ in the last bits.
         for name, tensor in tensors.items():
             torch.testing.assert_close(tensor, others[name], rtol=1e-3, atol=1e-4)
+
+
+class HeadThenBlock:
+    """Two epochs of head_only, then last_block."""
+
+    source = summary = "a test"
+
+    def recipe(self, stages, epochs):
+        first, second = (strategy.recipe(stages, 2).segments[0] for strategy in (HEAD, BLOCK))
+        return Recipe((first, replace(second, epochs=epochs - 2)))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_each_segment_goes_on_from_its_own_cut(data, flip):
+    found = []
+    for cut in (None, 0):
+        torch.manual_seed(0)
+        cell = make_cell(small_net(), HeadThenBlock(), cut=cut, batch_size=BATCH, flip=flip, epochs=4)
+        assert cell.cuts == ((4, 2) if cut is None else (0, 0))
+        found.append(trained(cell, at_cut(cell, data, mirror=flip)))
+    (rows, tensors), (other_rows, others) = found
+    assert rows == other_rows
+    assert same(tensors, others)
+
+
+def test_a_cells_own_cuts_hold_what_is_needed_to_go_on(data):
+    def cell():
+        torch.manual_seed(0)
+        return make_cell(small_net(), HeadThenBlock(), cut=None, batch_size=BATCH, epochs=4)
+
+    given = at_cut(cell(), data)
+    whole = trained(cell(), given)
+    for stop in (1, 2, 3):
+        snapshot = next(s.snapshot() for s in fit(cell(), given) if s.row["epoch"] == stop)
+        rows, tensors = trained(cell(), given, resume=snapshot)
+        assert rows == whole[0]
+        assert same(tensors, whole[1])
 
 
 def test_another_seed_gives_another_result(data):
@@ -273,7 +301,7 @@ def test_validation_figures_are_those_of_the_network_in_eval_mode(data):
     (state,) = fit(cell, data)
     model = cell.model.eval()
     with torch.inference_mode():
-        logits = model(data.features.rows[VAL.start : VAL.stop].permute(0, 3, 1, 2))
+        logits = model(data.features[0].rows[VAL.start : VAL.stop].permute(0, 3, 1, 2))
     labels = data.labels[VAL.start : VAL.stop]
     assert state.row["val_loss"] == pytest.approx(nn.CrossEntropyLoss()(logits, labels).item(), rel=1e-5)
     assert state.row["val_accuracy"] == (logits.argmax(1) == labels).double().mean().item()
@@ -305,7 +333,8 @@ def test_samples_outside_train_and_val_are_never_looked_at(images):
 
 
 def test_the_trainer_is_given_no_test_rows():
-    assert {f.name for f in fields(TrainData)} == {"features", "labels", "train", "val", "ids", "num_classes"}
+    known = {"features", "labels", "train", "val", "ids", "num_classes", "augmented"}
+    assert {f.name for f in fields(TrainData)} == known
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])

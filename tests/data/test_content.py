@@ -13,7 +13,7 @@ import pytest
 from harness.cache_dir import cache_dir
 from harness.contracts import SampleTable
 from harness.data import content
-from harness.data.content import content_digest, file_digests
+from harness.data.content import content_digests, file_digests
 from harness.errors import DataError
 
 from .conftest import write_images
@@ -67,26 +67,26 @@ def test_files_are_read_once(table: SampleTable, pool: ThreadPoolExecutor, reads
 
 
 def test_digest_covers_ids_labels_order_and_content(table: SampleTable, pool: ThreadPoolExecutor) -> None:
-    digest = content_digest(table, pool)
-    assert digest == content_digest(table, pool, reread=True)
+    digest = content_digests(table, pool).samples
+    assert digest == content_digests(table, pool, reread=True).samples
     others = {
-        content_digest(replace(table, labels=1 - table.labels), pool),
-        content_digest(replace(table, ids=("x", *table.ids[1:])), pool),
-        content_digest(table.take(table.labels.argsort()), pool),
+        content_digests(replace(table, labels=1 - table.labels), pool).samples,
+        content_digests(replace(table, ids=("x", *table.ids[1:])), pool).samples,
+        content_digests(table.take(table.labels.argsort()), pool).samples,
     }
     rewrite(table.paths[3], b"another picture")
-    others.add(content_digest(table, pool))
+    others.add(content_digests(table, pool).samples)
     assert len(others | {digest}) == 5
 
 
 def test_a_change_that_keeps_size_and_time(table: SampleTable, pool: ThreadPoolExecutor) -> None:
-    digest = content_digest(table, pool)
+    digest = content_digests(table, pool).samples
     data = bytearray(Path(table.paths[0]).read_bytes())
     data[-3] ^= 1
     rewrite(table.paths[0], bytes(data))
-    assert content_digest(table, pool) == digest
-    assert content_digest(table, pool, reread=True) != digest
-    assert content_digest(table, pool) != digest
+    assert content_digests(table, pool).samples == digest
+    assert content_digests(table, pool, reread=True).samples != digest
+    assert content_digests(table, pool).samples != digest
 
 
 def test_young_files_are_read_again(table: SampleTable, pool: ThreadPoolExecutor, reads: list[str]) -> None:
@@ -99,26 +99,26 @@ def test_young_files_are_read_again(table: SampleTable, pool: ThreadPoolExecutor
 
 @pytest.mark.parametrize("text", ["", "[1, 2", "[]", '{"000001.jpg": 3}', "null"])
 def test_a_damaged_memory_is_forgotten(table: SampleTable, pool: ThreadPoolExecutor, text: str) -> None:
-    digest = content_digest(table, pool)
+    digest = content_digests(table, pool).samples
     (memory,) = (cache_dir() / "digests").iterdir()
     memory.write_text(text)
-    assert content_digest(table, pool) == digest
+    assert content_digests(table, pool).samples == digest
     assert memory.read_text() != text
 
 
 def test_without_a_writable_cache(
     table: SampleTable, pool: ThreadPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = content_digest(table, pool)
+    digest = content_digests(table, pool).samples
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
-    assert content_digest(table, pool) == digest
+    assert content_digests(table, pool).samples == digest
 
 
 def test_an_absent_file_is_named(table: SampleTable, pool: ThreadPoolExecutor) -> None:
     Path(table.paths[7]).unlink()
     with pytest.raises(DataError, match=r"000007.jpg: can't be read"):
-        content_digest(table, pool)
+        content_digests(table, pool)
 
 
 def test_warm_digests_are_fast(tmp_path: Path, pool: ThreadPoolExecutor) -> None:

@@ -1,0 +1,119 @@
+"""One epoch of training: order, batches, steps. No host synchronisation before its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from harness.cell import Cell, TrainData
+from harness.features import FeatureSource
+from harness.schedules import schedule
+from harness.seeding import coins, derive_seed, generator
+from harness.spec import TrainSpec
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step takes. ``factor`` is the schedule's multiplier of the learning rate."""
+
+    step: int
+    x: torch.Tensor
+    labels: torch.Tensor
+    factor: float
+
+
+def batches(cell: Cell, data: TrainData, source: FeatureSource, epoch: int) -> Iterator[Batch]:
+    """The batches of an epoch in the order that the cell's seed gives."""
+    s = cell.settings
+    order = data.train[torch.from_numpy(generator(cell.seed, "order", epoch).permutation(len(data.train)))]
+    mirror = _mirror(cell, data, epoch)
+    labels = data.labels[order].to(cell.device)
+    steps = math.ceil(len(order) / s.batch_size)
+    factor = schedule(s.schedule, s.epochs * steps)
+    for step, index in enumerate(order.split(s.batch_size)):
+        x = source.batch(index, cell.device, None if mirror is None else mirror[index])
+        start = step * s.batch_size
+        yield Batch(step, x, labels[start : start + len(index)], factor((epoch - 1) * steps + step))
+
+
+@dataclass
+class Tally:
+    """Sums over an epoch that stay on the device until its end: loss and hits, one number a cell."""
+
+    loss: torch.Tensor
+    right: torch.Tensor
+    seen: int = 0
+
+    @classmethod
+    def empty(cls, device: torch.device, cells: int) -> Tally:
+        wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+        return cls(
+            torch.zeros(cells, dtype=wide, device=device),
+            torch.zeros(cells, dtype=torch.int64, device=device),
+        )
+
+    def add(self, loss: torch.Tensor, right: torch.Tensor, count: int) -> None:
+        """Mean losses and hits (``[cells]``) of a batch of ``count``."""
+        self.loss += loss.to(self.loss.dtype) * count
+        self.right += right
+        self.seen += count
+
+    def means(self) -> list[tuple[float, float]]:
+        """(mean loss, accuracy) of each cell."""
+        return [
+            (loss / self.seen, right / self.seen)
+            for loss, right in zip(self.loss.tolist(), self.right.tolist(), strict=True)
+        ]
+
+
+def train_epoch(
+    cell: Cell,
+    segment: int,
+    data: TrainData,
+    source: FeatureSource,
+    optimizer: torch.optim.Optimizer,
+    weights: torch.Tensor,
+    epoch: int,
+) -> tuple[float, float]:
+    """Mean loss and accuracy over the epoch's own batches, in train mode."""
+    suffix = cell.suffix(segment)
+    tally = Tally.empty(cell.device, 1)
+    base = [group["base_lr"] for group in optimizer.param_groups]
+    unweighted = cell.settings.class_weights == "none"
+    for batch in batches(cell, data, source, epoch):
+        for group, lr in zip(optimizer.param_groups, base, strict=True):
+            group["lr"] = lr * batch.factor
+        torch.manual_seed(derive_seed(cell.seed, "step", epoch, batch.step))
+        with cell.autocast():
+            logits = suffix(batch.x)
+        loss = F.cross_entropy(logits.float(), batch.labels, weight=weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        logits = logits.detach().float()
+        seen = loss.detach() if unweighted else F.cross_entropy(logits, batch.labels)
+        tally.add(seen, (logits.argmax(1) == batch.labels).sum(), len(batch.labels))
+    return tally.means()[0]
+
+
+def class_weights(data: TrainData, s: TrainSpec) -> torch.Tensor:
+    """``n / (K n_k)`` for ``balanced`` (scikit-learn's definition), else ones."""
+    counts = np.bincount(data.labels[data.train].numpy(), minlength=data.num_classes)
+    if s.class_weights == "balanced":
+        return torch.tensor(counts.sum() / (data.num_classes * counts), dtype=torch.float32)
+    return torch.ones(data.num_classes)
+
+
+def _mirror(cell: Cell, data: TrainData, epoch: int) -> torch.Tensor | None:
+    """Which samples are mirrored in this epoch, bool over all samples; a coin per sample and epoch.
+
+    Augmented rows are mirrored already.
+    """
+    if not cell.settings.flip or data.augmented is not None:
+        return None
+    return torch.from_numpy(coins(cell.seed, "flip", epoch, ids=data.ids))

@@ -1,0 +1,178 @@
+"""Activations kept across commands, in the user's cache folder: named by all that they depend on.
+
+An entry is a folder: ``rows.bin`` (raw, C order) and ``entry.json`` (what it is, its shape and
+digest). It is written under a hidden name and renamed when whole, so what is found is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.cache_dir import cache_dir
+from harness.placement import map_file
+
+_ROWS, _ENTRY, _DRAFT = "rows.bin", "entry.json", ".draft-"
+_CHUNK = 2**24
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """What rows of activations depend on, each part in words. ``digest`` names the entry."""
+
+    prefix: str  # digest of the prefix's stages: their modules and their realised tensors
+    images: str  # digest of the images' content, in order
+    preprocess: str
+    decoder: str
+    view: str  # plain or mirrored
+    numerics: str  # batch shape, dtype, layout, threads, flags, device, versions
+
+    @property
+    def digest(self) -> str:
+        """24 hex digits."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry as ``harness cache ls`` shows it; ``about`` says in words what it holds."""
+
+    folder: Path
+    about: str
+    count: int
+    nbytes: int
+    created: str
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Rows being written; :meth:`seal` makes an entry of them, :meth:`drop` forgets them."""
+
+    folder: Path
+    rows: torch.Tensor
+
+    def seal(self, key: FeatureKey, about: str) -> None:
+        """Writes everything to disk, then gives the entry its name.
+
+        Where another process was first, its entry stays: they hold the same.
+        """
+        file = self.folder / _ROWS
+        with file.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        entry = {
+            "format": 1,
+            "about": about,
+            "key": asdict(key),
+            "shape": list(self.rows.shape),
+            "dtype": str(self.rows.dtype).removeprefix("torch."),
+            "sha256": _sha256(file),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with (self.folder / _ENTRY).open("w", encoding="utf-8") as handle:
+            json.dump(entry, handle, indent=2)
+            handle.flush()
+            os.fsync(handle.fileno())
+        try:
+            self.folder.rename(_root() / key.digest)
+        except OSError:
+            if not (_root() / key.digest).is_dir():
+                raise
+            self.drop()
+
+    def drop(self) -> None:
+        """Removes the files; rows that are mapped stay readable as long as they are in use."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def draft(shape: tuple[int, ...], dtype: torch.dtype) -> Draft:
+    """Room for rows on the disk. Raises OSError where there is none."""
+    _root().mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=_root()))
+    try:
+        return Draft(folder, map_file(folder / _ROWS, shape, dtype))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def find(key: FeatureKey) -> torch.Tensor | None:
+    """The kept rows under ``key``, mapped; None where there are none or the entry isn't whole.
+
+    A change to them stays in memory: the file is mapped copy-on-write.
+    """
+    folder = _root() / key.digest
+    entry = _read(folder)
+    if entry is None or entry["key"] != asdict(key):
+        return None
+    shape, dtype = tuple(entry["shape"]), getattr(torch, entry["dtype"])
+    file = folder / _ROWS
+    try:
+        if file.stat().st_size != prod(shape) * dtype.itemsize:
+            return None
+        return torch.from_file(str(file), shared=False, size=prod(shape), dtype=dtype).view(shape)
+    except (OSError, RuntimeError):
+        return None
+
+
+def entries() -> Iterator[Entry]:
+    """Every entry that is whole, the newest first."""
+    found = []
+    for folder in sorted(_root().glob("[0-9a-f]*")):
+        entry = _read(folder)
+        if entry is not None:
+            size = sum(f.stat().st_size for f in folder.iterdir())
+            found.append(Entry(folder, entry["about"], entry["shape"][0], size, entry["created"]))
+    return iter(sorted(found, key=lambda e: e.created, reverse=True))
+
+
+def drafts() -> Iterator[Path]:
+    """Folders of rows that are being written, or whose writer was killed."""
+    return _root().glob(f"{_DRAFT}*")
+
+
+def forget(key: FeatureKey) -> None:
+    """Removes an entry."""
+    shutil.rmtree(_root() / key.digest, ignore_errors=True)
+
+
+def damaged(entry: Entry) -> bool:
+    """Whether the rows differ from what was written."""
+    found = _read(entry.folder)
+    return found is None or _sha256(entry.folder / _ROWS) != found["sha256"]
+
+
+def _root() -> Path:
+    return cache_dir() / "features"
+
+
+def _read(folder: Path) -> Mapping[str, Any] | None:
+    try:
+        entry = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
+        wanted = {"about", "key", "shape", "dtype", "sha256", "created"}
+        return entry if isinstance(entry, dict) and wanted <= entry.keys() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
