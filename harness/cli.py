@@ -21,6 +21,7 @@ COMMANDS = {
     "list": "List strategies, backbones, datasets or suites.",
     "show": "Show one run.",
     "runs": "List or remove run folders.",
+    "cache": "List or remove what is kept between commands.",
     "doctor": "Check this machine: device, versions, data, weights.",
 }
 CONFIG = "harness.toml"

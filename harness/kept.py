@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from harness.cache_dir import cache_dir
-from harness.placement import map_file
+
+if TYPE_CHECKING:
+    import torch
 
 _ROWS, _ENTRY, _DRAFT = "rows.bin", "entry.json", ".draft-"
 _CHUNK = 2**24
@@ -102,6 +102,8 @@ class Draft:
 
 def draft(shape: tuple[int, ...], dtype: torch.dtype) -> Draft:
     """Room for rows on the disk. Raises OSError where there is none."""
+    from harness.placement import map_file  # listing entries needs no torch
+
     _root().mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=_root()))
     try:
@@ -116,6 +118,8 @@ def find(key: FeatureKey) -> torch.Tensor | None:
 
     A change to them stays in memory: the file is mapped copy-on-write.
     """
+    import torch
+
     folder = _root() / key.digest
     entry = _read(folder)
     if entry is None or entry["key"] != asdict(key):

@@ -64,26 +64,16 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
     A cell that fails is recorded as failed and the others go on. Raises Locked where another
     process holds a cell and ``options.wait`` is false.
     """
-    threads = options.threads or runtime.default_threads()
-    device = runtime.choose_device(options.device)
-    runtime.configure(threads, grid.train.precision, grid.train.deterministic)
-    check_names(grid)
-    data = prepare_data(grid.data, options.data_path, options.workers or threads)
-    networks = Networks(len(data.table.class_names), device)
-    jobs = plan_jobs(grid, data, networks, options.out, options.allow_random_frozen)
+    run, jobs = prepare(grid, options, progress)
     options.out.mkdir(parents=True, exist_ok=True)  # what can't be written is said before hours of work
-    todo = [job for job in jobs if not _settled(job.folder)]
+    todo = [job for job in jobs if not settled(job.folder)]
     if 0 < len(todo) < len(jobs):
         progress.say(f"{len(jobs) - len(todo)} of {len(jobs)} cells are done already")
-    conditions = Conditions(device, grid.train.precision, grid.train.deterministic, grid.train.flip)
-    workers = options.workers or threads
-    pool = FeaturePool(data, conditions, workers, options.cache_budget, options.keep_features, progress)
-    context = _Context(grid, data, networks, pool, options, device, progress)
     trained: set[str] = set()
     while todo:
         for group in group_cells((job, job.network) for job in todo):
-            trained |= context.run_group(group)
-        todo = [job for job in todo if not (_settled(job.folder) or job.folder.name in trained)]
+            trained |= run.train_group(group)
+        todo = [job for job in todo if not (settled(job.folder) or job.folder.name in trained)]
         if todo and not options.wait:
             raise Locked(f"{len(todo)} cells are being trained by another process: {todo[0].folder.name}")
         if todo:
@@ -93,14 +83,32 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
     return [Outcome(job.folder, job.folder.result(), job.folder.name in trained) for job in jobs]
 
 
-def _settled(folder: RunFolder) -> bool:
+def prepare(grid: Grid, options: RunOptions, progress: Progress) -> tuple[GridRun, tuple[Job, ...]]:
+    """Everything that is known before any image is decoded: samples, networks, one job a cell."""
+    threads = options.threads or runtime.default_threads()
+    workers = options.workers or threads
+    device = runtime.choose_device(options.device)
+    runtime.configure(threads, grid.train.precision, grid.train.deterministic)
+    check_names(grid)
+    data = prepare_data(grid.data, options.data_path, workers)
+    networks = Networks(len(data.table.class_names), device)
+    jobs = plan_jobs(grid, data, networks, options.out, options.allow_random_frozen)
+    mirrored = grid.train.flip and not grid.train.augment
+    conditions = Conditions(device, grid.train.precision, grid.train.deterministic, mirrored)
+    pool = FeaturePool(data, conditions, workers, options.cache_budget, options.keep_features, progress)
+    return GridRun(grid, data, networks, pool, options, device, progress), jobs
+
+
+def settled(folder: RunFolder) -> bool:
     """Whether training again would change nothing: it is done, or diverged, which is as repeatable."""
     status = folder.status()
     return status == "done" or (status == "failed" and str(folder.result()["error"]).startswith(DIVERGED))
 
 
 @dataclass(frozen=True)
-class _Context:
+class GridRun:
+    """A grid with all that its groups of cells share."""
+
     grid: Grid
     data: PreparedData
     networks: Networks
@@ -109,14 +117,14 @@ class _Context:
     device: torch.device
     progress: Progress
 
-    def run_group(self, group: Group[Job]) -> set[str]:
+    def train_group(self, group: Group[Job]) -> set[str]:
         """One pass over the images, then every cell that no other process holds; names of the trained."""
         # By seed: cells of one seed start from one network, built once.
-        ready = (job for job in group.cells if job.folder.free() and not _settled(job.folder))
+        ready = (job for job in group.cells if job.folder.free() and not settled(job.folder))
         jobs = sorted(ready, key=lambda job: job.spec.seed)
         if not jobs:
             return set()
-        initial = self._initial(jobs[0])
+        initial = self.initial(jobs[0])
         self._announce(jobs[0], initial)
         data, supply = self._train_data(initial, jobs)
         timing = {
@@ -147,7 +155,8 @@ class _Context:
             found.setdefault((*key, number), []).append(job)
         return list(found.values())
 
-    def _initial(self, job: Job) -> StagedModel:
+    def initial(self, job: Job) -> StagedModel:
+        """The network that ``job`` starts from."""
         return self.networks.get(*job.network, job.spec.seed)
 
     def _announce(self, job: Job, model: StagedModel) -> None:
@@ -202,7 +211,7 @@ class _Context:
                 except Locked:
                     continue
                 held.append(job)
-            todo = [job for job in held if not _settled(job.folder)]
+            todo = [job for job in held if not settled(job.folder)]
             if todo:
                 self._train_held(todo, data, timing, number)
             return {job.folder.name for job in todo}
@@ -229,7 +238,7 @@ class _Context:
             )
             for position, job in enumerate(jobs, first + 1)
         ]
-        initial = self._initial(jobs[0])
+        initial = self.initial(jobs[0])
         title = runs[0].title
         if len(runs) > 1:
             title = f"[{first + 1}-{first + len(runs)}/{total}] {len(runs)} cells side by side"

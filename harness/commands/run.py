@@ -126,6 +126,7 @@ _TRAIN = {f.name for f in fields(TrainSpec)}
     show_default=True,
     help="Where run folders go.",
 )
+@click.option("--plan", is_flag=True, help="Show what would share what, and what that saves; train nothing.")
 @click.option("--quiet", is_flag=True, help="Only the final table.")
 @click.pass_context
 def command(ctx: click.Context, **given: Any) -> int:
@@ -152,6 +153,11 @@ def command(ctx: click.Context, **given: Any) -> int:
         allow_random_frozen=given["allow_random_frozen"],
         argv=ctx.find_root().obj or (),
     )
+    if given["plan"]:
+        from harness.plan_grid import plan_grid, plan_text
+
+        click.echo(plan_text(plan_grid(grid, options, progress)))
+        return 0
     outcomes = run_grid(grid, options, progress)
     click.echo(_table(outcomes))
     click.echo(f"\nruns are in '{given['out']}'; for the report: harness report{_where(given['out'])}")

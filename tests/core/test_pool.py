@@ -197,7 +197,9 @@ def test_what_is_being_written_is_no_entry(data, model, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_written_costs_the_keeping_only(data, model, tmp_path, monkeypatch, expected):
-    monkeypatch.setattr(kept, "map_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(
+        "harness.placement.map_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
     at_hand = make(data, keep=True)
     assert equal(rows(at_hand.get(model, "small", (2,))), {2: expected[2]})
     assert "can't keep activations: No space left" in at_hand.progress.lines
