@@ -42,7 +42,8 @@ class Features:
         index = index.to(self.rows.device)
         picked = self.rows[index]
         if mirror is not None:
-            coins = mirror.to(self.rows.device)
+            # As positions, found on the host: a mask on the device would make the host wait for it.
+            coins = mirror.nonzero().squeeze(1).to(self.rows.device)
             if self.flipped is None:  # cut 0: mirroring an image is cheap
                 picked[coins] = picked[coins].flip(2)
             else:

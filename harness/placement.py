@@ -17,6 +17,11 @@ from harness.cache_dir import cache_dir
 from harness.errors import UsageError
 
 _SHARE = 0.5  # of what is free may hold activations; the rest is for training
+_GUESS = 4 * 2**30  # bytes that are free, where nothing says
+_MEMORY_GROUPS = (  # a container's limit and use: control groups of version 2 and 1
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -84,17 +89,19 @@ def show_bytes(count: float) -> str:
 
 def available_memory() -> int:
     """Bytes of memory that are free to use now: the system's and, in a container, its own limit's."""
-    found = [4 * 2**30]  # a guess, where neither says
+    found = []
+    for limit, used in _MEMORY_GROUPS:
+        try:
+            free = int(Path(limit).read_text()) - int(Path(used).read_text())
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+        found.append(max(free, 0))
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")] or found
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        if limit != "max":
-            found.append(max(int(limit) - int(used), 0))
-    except (OSError, ValueError):
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
         pass
-    return min(found)
+    return min(found, default=_GUESS)
 
 
 def free_memory(device: torch.device) -> int:

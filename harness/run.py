@@ -6,13 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from harness import runtime
-from harness.augment import Augmentation
 from harness.backbones.staged import StagedModel
 from harness.cell import TrainData
 from harness.data.prepare import PreparedData, prepare_data
@@ -28,6 +27,9 @@ from harness.run_cell import CellRun, train_cells
 from harness.spec import Grid
 from harness.store import RunFolder
 from harness.trainer import DIVERGED
+
+if TYPE_CHECKING:
+    from harness.augment import Augmentation
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,8 @@ class GridRun:
         return TrainData(supply.features, labels, train, val, table.ids, classes, augmented), supply
 
     def _augmentation(self, initial: StagedModel, train: torch.Tensor) -> Augmentation:
+        from harness.augment import Augmentation  # torchvision's transforms take their time to import
+
         split = self.data.split
         return Augmentation(
             model=initial,
