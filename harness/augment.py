@@ -67,8 +67,9 @@ class Augmentation:
     names: tuple[str, ...]
     flip: bool
     conditions: Conditions
-    room: Callable[[], Placement]
+    room: Callable[[int], Placement]  # given the bytes that are held here already
     _stores: dict[int, torch.Tensor] = field(default_factory=dict)
+    _held: int = 0
     _epoch: tuple[int, int] = (-1, -1)
     _found: dict[int, FeatureSource] = field(default_factory=dict)
 
@@ -90,13 +91,14 @@ class Augmentation:
         self, cuts: Sequence[int], rows: torch.Tensor, load: Load, stores: dict[int, torch.Tensor]
     ) -> dict[int, FeatureSource]:
         autocast = self.conditions.autocast
-        shapes, room = row_shapes(self.model, tuple(cuts), autocast), self.room()
+        shapes, room = row_shapes(self.model, tuple(cuts), autocast), self.room(self._held)
         for cut in cuts:
             if cut not in stores:
-                store, _ = room.allocate((len(rows), *shapes[cut][0]), shapes[cut][1])
-                if store is None:
+                found, where = room.allocate((len(rows), *shapes[cut][0]), shapes[cut][1])
+                if not found:
                     raise DataError("no room for one epoch of augmented images, in memory or on the disk")
-                stores[cut] = store
+                stores[cut] = found[0]
+                self._held += 0 if where == "file" else found[0].nbytes
         compute_prefix(
             self.model,
             0,

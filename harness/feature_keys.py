@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -36,26 +36,27 @@ def views(conditions: Conditions) -> tuple[str, ...]:
     return (PLAIN, MIRRORED) if conditions.mirrored else (PLAIN,)
 
 
-def feature_key(
-    model: StagedModel, name: str, cut: int, view: str, data: PreparedData, given: Conditions
-) -> FeatureKey:
-    """The key of the activations of ``model`` (backbone ``name``) at ``cut``."""
+def feature_keys(
+    model: StagedModel, name: str, cut: int, data: PreparedData, given: Conditions
+) -> dict[str, FeatureKey]:
+    """By view, the keys of the activations of ``model`` (backbone ``name``) at ``cut``."""
     names = model.stage_names[:cut]
     tensors = [(n, t) for n, t in model.tensors() if n.split(".", 1)[0] in names]
     modules = "; ".join(f"{n}: {model.parts[n]!r}" for n in names)
     decoder = ", ".join(f"{p} {package_version(p)}" for p in ("simplejpeg", "pillow"))
     versions = ", ".join(f"{p} {package_version(p)}" for p in ("torchvision", "timm"))
-    return FeatureKey(
+    plain = FeatureKey(
         prefix=f"{PREFIX_VERSION} {name} {modules} {tensor_digest(tensors)}",
         images=data.images_digest,
         preprocess=str(model.preprocess),
         decoder=f"{DECODER_VERSION} {decoder}",
-        view=view,
+        view=PLAIN,
         numerics=(
             f"batches of {BATCH}, channels last, {given.precision}, "
             f"{'deterministic' if given.deterministic else 'fast'}, {conditions(given.device)}, {versions}"
         ),
     )
+    return {view: replace(plain, view=view) for view in views(given)}
 
 
 def describe_prefix(model: StagedModel, name: str, cuts: tuple[int, ...]) -> str:

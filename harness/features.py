@@ -48,7 +48,8 @@ class Features:
                 picked[coins] = picked[coins].flip(2)
             else:
                 picked[coins] = self.flipped[index[coins]]
-        return as_input(picked.to(device, non_blocking=True))
+        # Towards the host the copy must be there before it is read.
+        return as_input(picked.to(device, non_blocking=device.type == "cuda"))
 
     @property
     def nbytes(self) -> int:

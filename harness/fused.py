@@ -10,6 +10,7 @@ matrix product keeps to that is tried before it is relied on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import torch
 from torch import nn
@@ -24,7 +25,9 @@ from harness.planner import CellPlan
 _COLUMNS = 64  # of the shared product: 32 heads of two classes
 
 
-def places(model: StagedModel, plan: CellPlan, batch_sizes: Iterable[int]) -> int:
+def places(
+    model: StagedModel, plan: CellPlan, batch_sizes: Iterable[int], autocast: torch.dtype | None = None
+) -> int:
     """How many cells such as this may train in one operation; 1 where that isn't possible.
 
     It depends on the network, the strategy and the machine, never on the other cells: the suffix is
@@ -37,7 +40,8 @@ def places(model: StagedModel, plan: CellPlan, batch_sizes: Iterable[int]) -> in
     room = 1 if head is None else _COLUMNS // _width(head.out_features)
     if head is None or room < 2:
         return 1
-    exact = all(_place_is_free(head, size) for size in set(batch_sizes))
+    shape, device = (head.in_features, head.out_features), str(head.weight.device)
+    exact = all(_place_is_free(*shape, size, device, autocast) for size in sorted(set(batch_sizes)))
     return room if exact else 1
 
 
@@ -46,18 +50,25 @@ def _width(classes: int) -> int:
     return 1 << (classes - 1).bit_length()
 
 
-def _place_is_free(head: nn.Linear, batch_size: int) -> bool:
+@cache
+def _place_is_free(
+    features: int, classes: int, batch_size: int, device: str, autocast: torch.dtype | None
+) -> bool:
     """Whether forward and backward products give a head the same bits at every place."""
     draw = torch.Generator().manual_seed(0)
-    width, device = _width(head.out_features), head.weight.device
-    x = torch.randn(batch_size, head.in_features, generator=draw).to(device)
-    others = torch.randn(_COLUMNS, head.in_features, generator=draw).to(device)
-    grads = torch.randn(batch_size, _COLUMNS, generator=draw).to(device)
+    width = _width(classes)
+    x = torch.randn(batch_size, features, generator=draw).to(device)
+    others = torch.randn(_COLUMNS, features + 1, generator=draw).to(device)
+    pulls = torch.randn(batch_size, _COLUMNS, generator=draw).to(device)
     found = []
     for at in range(0, _COLUMNS, width):
-        weight, grad = others.clone(), grads.clone()
-        weight[at : at + width], grad[:, at : at + width] = others[:width], grads[:, :width]
-        found.append((F.linear(x, weight)[:, at : at + width], (grad.T @ x)[at : at + width]))
+        weight, pull = others.clone(), pulls.clone()
+        weight[at : at + width], pull[:, at : at + width] = others[:width], pulls[:, :width]
+        weight.requires_grad_()
+        with torch.autocast(x.device.type, dtype=autocast, enabled=autocast is not None):
+            out = F.linear(x, weight[:, :-1], weight[:, -1]).float()
+        (gradient,) = torch.autograd.grad(out, weight, pull)
+        found.append((out[:, at : at + width], gradient[at : at + width]))
     return all(torch.equal(a, found[0][0]) and torch.equal(b, found[0][1]) for a, b in found)
 
 
@@ -100,8 +111,16 @@ def train_epoch_fused(
 
 def _linear(suffix: nn.Sequential) -> nn.Linear | None:
     """The one linear layer that ``suffix`` consists of, or None."""
-    leaves = [m for m in suffix.modules() if not list(m.children())]
-    heads = [m for m in leaves if isinstance(m, nn.Linear)]
-    others = [m for m in leaves if not isinstance(m, nn.Linear | nn.Identity | nn.Flatten)]
-    plain = len(heads) == 1 and not others and heads[0].bias is not None
-    return heads[0] if plain else None
+    # Exact types: a subclass may have a forward of its own.
+    heads = [m for m in suffix.modules() if type(m) is nn.Linear]
+    if len(heads) != 1 or heads[0].bias is None or not all(map(_reshapes_only, suffix.modules())):
+        return None
+    return heads[0]
+
+
+def _reshapes_only(module: nn.Module) -> bool:
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
+    if type(module) is nn.Flatten:
+        return (module.start_dim, module.end_dim) == (1, -1)
+    return type(module) in (nn.Sequential, nn.Identity, nn.Linear)

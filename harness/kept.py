@@ -88,10 +88,12 @@ class Draft:
             json.dump(entry, handle, indent=2)
             handle.flush()
             os.fsync(handle.fileno())
+        if find(key) is None:
+            forget(key)  # what is left of an entry that isn't whole would stand in the way
         try:
             self.folder.rename(_root() / key.digest)
         except OSError:
-            if not (_root() / key.digest).is_dir():
+            if find(key) is None:
                 raise
             self.drop()
 
@@ -146,8 +148,9 @@ def entries() -> Iterator[Entry]:
 
 
 def drafts() -> Iterator[Path]:
-    """Folders of rows that are being written, or whose writer was killed."""
-    return _root().glob(f"{_DRAFT}*")
+    """Folders that are no entry: rows being written, left by a killed writer, or damaged."""
+    found = sorted(_root().iterdir()) if _root().is_dir() else []
+    return (folder for folder in found if folder.is_dir() and _read(folder) is None)
 
 
 def forget(key: FeatureKey) -> None:

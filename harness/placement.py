@@ -16,11 +16,13 @@ import torch
 from harness.cache_dir import cache_dir
 from harness.errors import UsageError
 
+_DISK_SHARE = 0.9
 _SHARE = 0.5  # of what is free may hold activations; the rest is for training
 _GUESS = 4 * 2**30  # bytes that are free, where nothing says
-_MEMORY_GROUPS = (  # a container's limit and use: control groups of version 2 and 1
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+_V2, _V1 = "/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/memory"
+_MEMORY_GROUPS = (  # a container's limit, use and statistics: control groups of version 2 and 1
+    (f"{_V2}.max", f"{_V2}.current", f"{_V2}.stat", "inactive_file"),
+    (f"{_V1}.limit_in_bytes", f"{_V1}.usage_in_bytes", f"{_V1}.stat", "total_inactive_file"),
 )
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -37,28 +39,34 @@ class Placement:
     memory_left: int
 
     def choose(self, nbytes: int) -> str:
-        """``device``, ``memory``, ``file`` or ``nowhere``, and takes the room."""
+        """``device``, ``memory``, ``file`` or ``nowhere``, and takes the room.
+
+        A tenth of the free disk stays for the runs themselves.
+        """
         if self.device.type == "cuda" and nbytes <= self.device_left:
             self.device_left -= nbytes
             return "device"
         if nbytes <= self.memory_left:
             self.memory_left -= nbytes
             return "memory"
-        return "file" if nbytes <= _free_disk() else "nowhere"
+        return "file" if nbytes <= _DISK_SHARE * _free_disk() else "nowhere"
 
-    def allocate(self, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[torch.Tensor | None, str]:
-        """Uninitialised rows and where they are; None where there is no room for them."""
-        where = self.choose(prod(shape) * dtype.itemsize)
+    def allocate(
+        self, shape: tuple[int, ...], dtype: torch.dtype, views: int = 1
+    ) -> tuple[list[torch.Tensor], str]:
+        """Uninitialised rows, one tensor a view, all in one place, and which; none where there is no room."""
+        where = self.choose(prod(shape) * dtype.itemsize * views)
+        if where == "nowhere":
+            return [], where
         if where == "file":
             try:
-                return _mapped(shape, dtype), where
+                return [_mapped(shape, dtype) for _ in range(views)], where
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
                     raise
-                return None, "nowhere"
-        if where == "nowhere":
-            return None, where
-        return torch.empty(shape, dtype=dtype, device=self.device if where == "device" else "cpu"), where
+                return [], "nowhere"
+        device = self.device if where == "device" else torch.device("cpu")
+        return [torch.empty(shape, dtype=dtype, device=device) for _ in range(views)], where
 
 
 def make_placement(device: torch.device, budget: int | None) -> Placement:
@@ -90,12 +98,14 @@ def show_bytes(count: float) -> str:
 def available_memory() -> int:
     """Bytes of memory that are free to use now: the system's and, in a container, its own limit's."""
     found = []
-    for limit, used in _MEMORY_GROUPS:
+    for limit, used, statistics, reclaimable in _MEMORY_GROUPS:
         try:
             free = int(Path(limit).read_text()) - int(Path(used).read_text())
+            known = dict(line.split() for line in Path(statistics).read_text().splitlines())
         except (OSError, ValueError):  # not there, or "max"
             continue
-        found.append(max(free, 0))
+        # Files read lately count as used but are given up when memory is wanted.
+        found.append(max(free + int(known.get(reclaimable, 0)), 0))
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
@@ -106,7 +116,10 @@ def available_memory() -> int:
 
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on ``device``; the system's where it shares them or doesn't say."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_memory()
+    if device.type != "cuda":
+        return available_memory()
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + idle
 
 
 def _free_disk() -> int:

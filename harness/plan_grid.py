@@ -9,7 +9,7 @@ from math import prod
 from harness import kept
 from harness.backbones.staged import StagedModel
 from harness.costs import CostModel, GridSize
-from harness.feature_keys import describe_prefix, feature_key, views
+from harness.feature_keys import describe_prefix, feature_keys, views
 from harness.jobs import Job
 from harness.placement import show_bytes
 from harness.planner import Group, group_cells
@@ -18,7 +18,7 @@ from harness.progress import Progress
 from harness.run import GridRun, RunOptions, prepare, settled
 from harness.spec import Grid
 
-_KEPT = "kept from before"
+_KEPT, _EPOCH = "kept from before", "one epoch at a time"
 _PLACES = {
     "device": "in the device's memory",
     "memory": "in memory",
@@ -79,7 +79,8 @@ def _prefix_cost(
     run: GridRun, costs: CostModel, jobs: Sequence[Job], size: GridSize, cuts: Sequence[CutPlan]
 ) -> float:
     """Of the passes over the images, down to the deepest cut."""
-    deepest = max((job.plan.cuts[0] for job in jobs), default=0)
+    stored = {cut.cut for cut in cuts if cut.where != _PLACES["nowhere"]}
+    deepest = max(stored, default=0)
     once = costs.forward(0, deepest) if deepest else 0
     if run.grid.train.augment:
         epochs = run.grid.train.epochs * len({job.spec.seed for job in jobs})
@@ -97,14 +98,16 @@ def _cuts(run: GridRun, model: StagedModel, jobs: Sequence[Job]) -> tuple[CutPla
     for cut in wanted:
         shape, dtype = shapes[cut]
         name = jobs[0].spec.backbone
-        keys = [feature_key(model, name, cut, v, run.data, conditions) for v in views(conditions)]
+        keys = feature_keys(model, name, cut, run.data, conditions).values()
         nbytes = count * prod(shape) * dtype.itemsize
-        if run.options.keep_features and all(kept.find(key) is not None for key in keys):
+        if run.grid.train.augment:
+            where = _EPOCH
+        elif run.options.keep_features and all(kept.find(key) is not None for key in keys):
             where = _KEPT
         elif run.options.keep_features:
             where = "in a kept file"
         else:
-            where = _PLACES[[room.choose(nbytes) for _ in keys][-1]]
+            where = _PLACES[room.choose(nbytes * len(keys))]
         prefix = describe_prefix(model, name, (cut,))
         found.append(CutPlan(cut, prefix, count, len(keys), nbytes * len(keys), where))
     return tuple(found)

@@ -143,19 +143,23 @@ class GridRun:
 
     def _batches(self, initial: StagedModel, jobs: Sequence[Job]) -> list[list[Job]]:
         """Cells that train side by side: what shares batches of augmented images, or small heads."""
-        found: dict[tuple[object, ...], list[Job]] = {}
+        found: dict[tuple[object, ...], list[list[Job]]] = {}
+        filled: dict[tuple[object, ...], float] = {}
         for job in jobs:
+            room = _cells_at_once(initial, job.plan.cut, self.device)
             if self.grid.train.augment:
                 key: tuple[object, ...] = (job.spec.seed,)
-                room = _cells_at_once(initial, job.plan.cut, self.device)
+            elif (places := self._places(initial, job)) > 1:
+                key, room = (job.spec.seed, job.plan.cut), min(room, places)
             else:
-                room = self._places(initial, job)
-                key = (job.spec.seed, job.plan.cut) if room > 1 else (job.folder.name,)
-            number = sum(1 for k in found if k[:-1] == key)
-            if number and len(found[*key, number - 1]) < room:
-                number -= 1
-            found.setdefault((*key, number), []).append(job)
-        return list(found.values())
+                key, room = (job.folder.name,), 1
+            batches = found.setdefault(key, [])
+            if not batches or filled[key] + 1 / room > 1 + 1e-9:
+                batches.append([])
+                filled[key] = 0.0
+            batches[-1].append(job)
+            filled[key] += 1 / room
+        return [batch for batches in found.values() for batch in batches]
 
     def initial(self, job: Job) -> StagedModel:
         """The network that ``job`` starts from."""
@@ -170,7 +174,9 @@ class GridRun:
 
     def _places(self, initial: StagedModel, job: Job) -> int:
         count, size = len(self.data.split.train), self.grid.train.batch_size
-        return places(initial, job.plan, {min(size, count), count % size or size})
+        return places(
+            initial, job.plan, {min(size, count), count % size or size}, self.pool.conditions.autocast
+        )
 
     def _train_data(self, initial: StagedModel, jobs: Sequence[Job]) -> tuple[TrainData, Supply]:
         table, split = self.data.table, self.data.split
@@ -180,7 +186,7 @@ class GridRun:
         if self.grid.train.augment:
             augmented = self._augmentation(initial, train)
             began = time.perf_counter()
-            supply = Supply(augmented.plain(cuts), 0.0, time.perf_counter() - began)
+            supply = Supply(augmented.plain(cuts), self.pool.decode_s, time.perf_counter() - began)
         else:
             supply = self.pool.get(initial, jobs[0].spec.backbone, cuts)
         labels = torch.from_numpy(table.labels)
@@ -190,6 +196,10 @@ class GridRun:
     def _augmentation(self, initial: StagedModel, train: torch.Tensor) -> Augmentation:
         from harness.augment import Augmentation  # torchvision's transforms take their time to import
 
+        if self.options.keep_features:
+            self.progress.say(
+                "--keep-features: activations of augmented images differ each epoch, none is kept"
+            )
         split = self.data.split
         return Augmentation(
             model=initial,
@@ -239,6 +249,7 @@ class GridRun:
                 argv=self.options.argv,
                 progress=self.progress,
                 title=f"[{position}/{total}] {job.spec.label}",
+                beside=len(jobs),
             )
             for position, job in enumerate(jobs, first + 1)
         ]

@@ -42,6 +42,7 @@ class CellRun:
     argv: tuple[str, ...]
     progress: Progress
     title: str
+    beside: int = 1  # cells that train side by side with this one, itself included
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _before: Mapping[str, torch.Tensor] = field(default_factory=dict)
     _selected: int = 0
@@ -161,7 +162,10 @@ class CellRun:
         """Writes the resume file where it is worth its time."""
         trained = sum(t.numel() * t.element_size() for t in state.cell.tensors().values())
         # Adam's state is twice the parameters.
-        if self.job.folder.wants_resume(3 * trained) and state.row["epoch"] != self.job.spec.train.epochs:
+        if (
+            self.job.folder.wants_resume(3 * trained, self.beside)
+            and state.row["epoch"] != self.job.spec.train.epochs
+        ):
             write_resume(self.job.folder, state.snapshot(), runtime.conditions(self.device))
 
 
@@ -194,8 +198,12 @@ def train_cells(runs: Sequence[CellRun], initial: StagedModel, title: str, *, fu
     except OSError:
         raise
     except Exception as error:
+        if len(runs) == 1:
+            runs[0].fail(error)
+            return
+        progress.say(f"{title}: {type(error).__name__}: {error}; going on one by one")
         for run in waiting:
-            run.fail(error)
+            train_cells([run], initial, run.title, fused=fused)
 
 
 def _finish(run: CellRun, cell: Cell) -> None:

@@ -127,10 +127,13 @@ class RunFolder:
         file = self.path / "history.jsonl"
         return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
 
-    def wants_resume(self, nbytes: int) -> bool:
-        """Whether a resume file of ``nbytes`` may be written now without costing over 5 % of the time."""
+    def wants_resume(self, nbytes: int, beside: int = 1) -> bool:
+        """Whether a resume file of ``nbytes`` may be written now without costing over 5 % of the time.
+
+        ``beside`` runs share that time.
+        """
         cost = self._cost if self._cost is not None else nbytes / _ASSUMED_BYTES_PER_SECOND
-        return time.monotonic() - self._last_resume >= cost / RESUME_SHARE
+        return time.monotonic() - self._last_resume >= beside * cost / RESUME_SHARE
 
     def write_resume(self, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         """Replaces the resume file."""
@@ -159,7 +162,8 @@ class RunFolder:
     def write_result(self, record: Mapping[str, Any]) -> None:
         """The done-marker: written last, after which the resume file goes."""
         write_text(self.path / RESULT, to_json(record))
-        (self.path / RESUME).unlink(missing_ok=True)
+        if record["status"] == "done":  # what failed may go on from there, once its reason is gone
+            (self.path / RESUME).unlink(missing_ok=True)
 
 
 def list_runs(folder: Path) -> tuple[RunFolder, ...]:

@@ -28,7 +28,8 @@ def ls() -> None:
         click.echo(f"{entry.name}  {_size(entry.nbytes):>10}  {entry.count} images  {entry.about}")
     for draft in kept.drafts():
         click.echo(
-            f"{draft.name}  {_size(_bytes(draft)):>10}  unfinished: being written, or left by a killed run"
+            f"{draft.name}  {_size(_bytes(draft)):>10}  "
+            "unfinished: being written, left by a killed run, or damaged"
         )
     for folder in _others():
         click.echo(f"{folder.name}  {_size(_bytes(folder)):>10}")
@@ -37,7 +38,7 @@ def ls() -> None:
 
 @command.command("rm", epilog="Example: harness cache rm NAME; harness cache rm --all")
 @click.argument("names", nargs=-1)
-@click.option("--unfinished", is_flag=True, help="Activations that a killed run left half written.")
+@click.option("--unfinished", is_flag=True, help="What isn't whole: left by a killed run, or damaged.")
 @click.option("--all", "everything", is_flag=True, help="All of it.")
 def rm(names: tuple[str, ...], unfinished: bool, everything: bool) -> None:
     """Remove entries by name; no run may be using what is removed."""

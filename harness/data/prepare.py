@@ -71,14 +71,15 @@ def read_images(
     workers: int,
     room: Placement,
     progress: Callable[[int], object] = lambda _: None,
-) -> FeatureSource:
-    """The images as rows uint8 ``[n, size, size, 3]``, wherever there is room for them.
+) -> tuple[FeatureSource, str]:
+    """The images as rows uint8 ``[n, size, size, 3]``, wherever there is room for them, and where.
 
     All are decoded now, so that every unreadable one is named before hours of work; where there is
     no room they are decoded again whenever they are wanted.
     """
     count, size = len(table), preprocess.size
-    rows, _ = room.allocate((count, size, size, 3), torch.uint8)
+    found, where = room.allocate((count, size, size, 3), torch.uint8)
+    rows = found[0] if found else None
     problems: list[str] = []
     for start in range(0, count, _DECODED_AT_ONCE):
         chunk = table.paths[start : start + _DECODED_AT_ONCE]
@@ -91,7 +92,7 @@ def read_images(
             rows[start : start + len(chunk)].copy_(images.permute(0, 2, 3, 1))
     if problems:
         raise DataError("; ".join(problems))
-    return Files(table.paths, preprocess, workers) if rows is None else Features(rows)
+    return Files(table.paths, preprocess, workers) if rows is None else Features(rows), where
 
 
 @dataclass(frozen=True)

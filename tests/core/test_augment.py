@@ -38,7 +38,7 @@ def augmentation(model, pixels, **changes):
         "names": ("crop", "erase"),
         "flip": True,
         "conditions": Conditions(CPU, "fp32", True, False),
-        "room": lambda: make_placement(CPU, None),
+        "room": lambda held: make_placement(CPU, None),
     }
     return Augmentation(**(given | changes))
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from core.small import CPU, PREPROCESS, copies, make_cell, small_net, train_data
 from harness.backbones.staged import Stage, StagedModel
 from harness.features import Features
-from harness.fused import places
+from harness.fused import _place_is_free, places
 from harness.planner import CellPlan
 from harness.plugins import load_strategy
 from harness.seeding import generator
@@ -128,12 +128,41 @@ def test_only_a_linear_layer_alone_has_places_beside_it():
     assert places(small_net(), plan(small_net()), [64]) == 1, "two layers and dropout"
 
 
+class Scaled(nn.Linear):
+    def forward(self, x):
+        return 10 * super().forward(F.normalize(x))
+
+
+class Normalised(nn.Sequential):
+    def forward(self, x):
+        return super().forward(F.normalize(x))
+
+
+@pytest.mark.parametrize("kind", ["subclass", "container", "hook", "flatten", "no bias"])
+def test_a_head_that_computes_anything_else_has_none(kind):
+    model, plain = probe(), nn.Linear(WIDTH, 2)
+    if kind == "hook":
+        plain.register_forward_hook(lambda module, given, out: 2 * out)
+    head = {
+        "subclass": lambda: nn.Sequential(OrderedDict(linear=Scaled(WIDTH, 2))),
+        "container": lambda: Normalised(OrderedDict(linear=plain)),
+        "hook": lambda: nn.Sequential(OrderedDict(linear=plain)),
+        "flatten": lambda: nn.Sequential(OrderedDict(flat=nn.Flatten(0, 1), linear=plain)),
+        "no bias": lambda: nn.Sequential(OrderedDict(linear=nn.Linear(WIDTH, 2, bias=False))),
+    }[kind]()
+    model = StagedModel([Stage("body", model.parts["body"], "body"), Stage("head", head, "head")], PREPROCESS)
+    model.pretrained = frozenset(n for n, _ in model.tensors() if n.startswith("body"))
+    assert places(model, plan(model), [64]) == 1
+
+
 def test_a_machine_whose_products_depend_on_the_place_trains_one_by_one(monkeypatch):
-    def product(x, weight):
+    def product(x, weight, bias):
         return x @ weight.T + torch.arange(64)
 
+    _place_is_free.cache_clear()
     monkeypatch.setattr(F, "linear", product)
     assert places(probe(), plan(probe()), [64]) == 1
+    _place_is_free.cache_clear()
 
 
 def test_a_full_house():

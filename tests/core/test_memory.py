@@ -32,7 +32,7 @@ except (MemoryError, RuntimeError) as error:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA leaves mapped files out on Linux only")
 def test_a_grid_whose_features_exceed_the_memory_ends_from_the_mapped_file(start, tmp_path):
-    """Two views of 4,000 images at block 1 are 250 MiB; of 320 MiB the images and the training need the rest."""
+    """Two views of 4,000 images at block 1 are 250 MiB; images and training need the rest of 320."""
     enough, _ = start(LIMITED, tmp_path / "mapped", 2**26).communicate(timeout=300)
     assert enough.startswith("done ")
     refused, _ = start(LIMITED, tmp_path / "memory", 2**40).communicate(timeout=300)

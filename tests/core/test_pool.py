@@ -10,7 +10,7 @@ from core.small import CPU, Small, small_net
 from harness import kept, pool, prefix
 from harness.data.prepare import prepare_data
 from harness.errors import UsageError
-from harness.feature_keys import Conditions, feature_key
+from harness.feature_keys import Conditions, feature_keys
 from harness.features import Features, Recomputed
 from harness.placement import Placement, parse_bytes, show_bytes
 from harness.pool import FeaturePool
@@ -125,6 +125,27 @@ def test_memory_holds_what_the_budget_allows_and_no_more(data, model):
     assert "480 KiB in a mapped file" in said  # 60 x 16 x 16 x 8 floats
     assert "3.75 KiB in memory" in said
     assert supply.features.keys() == {1, 4}
+    # What lies in the file takes no memory: there is room for block 2 (60 x 8 x 8 x 8 floats).
+    assert at_hand.placement().memory_left == images
+    at_hand.get(model, "small", (1, 2, 4))
+    assert "120 KiB in memory" in at_hand.progress.lines[-1]
+    assert at_hand.placement().memory_left == images - 60 * 8 * 8 * 8 * 4
+
+
+def test_images_and_activations_together_stay_within_the_budget(data, model):
+    images, block1 = 60 * 3 * 32 * 32, 60 * 16 * 16 * 8 * 4
+    at_hand = make(data, budget=block1)  # the images get their half first
+    at_hand.get(model, "small", (1,))
+    assert at_hand.placement().memory_left == block1 - images
+    assert "in a mapped file" in at_hand.progress.lines[-1]
+
+
+def test_all_views_of_a_cut_lie_in_one_place(monkeypatch):
+    monkeypatch.setattr("harness.placement._free_disk", lambda: 2**30)
+    room = Placement(CPU, 0, 100)
+    rows, where = room.allocate((60,), torch.uint8, 2)
+    assert (len(rows), where, room.memory_left) == (2, "file", 100), "one view alone would have fitted"
+    assert room.allocate((50,), torch.uint8, 2)[1] == "memory"
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -163,7 +184,7 @@ def test_a_kept_entry_that_is_not_what_the_network_computes_is_removed(data, mod
     assert not kept.damaged(next(kept.entries()))
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "json", "other"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "json", "other", "entry"])
 def test_a_kept_entry_that_is_not_whole_is_not_used(data, model, passes, expected, damage):
     make(data, keep=True).get(model, "small", (2,))
     (entry,) = kept.entries()
@@ -175,6 +196,8 @@ def test_a_kept_entry_that_is_not_whole_is_not_used(data, model, passes, expecte
         (entry.folder / "rows.bin").unlink()
     elif damage == "json":
         about.write_text("{")
+    elif damage == "entry":
+        about.unlink()
     else:
         content = json.loads(about.read_text())
         content["key"]["images"] = "of others"
@@ -182,6 +205,10 @@ def test_a_kept_entry_that_is_not_whole_is_not_used(data, model, passes, expecte
     again = make(data, keep=True).get(model, "small", (2,))
     assert equal(rows(again), {2: expected[2]})
     assert len(passes) == 3
+    assert [e.name for e in kept.entries()] == [entry.name], "a whole one took its place"
+    make(data, keep=True).get(model, "small", (2,))
+    assert len(passes) == 3
+    assert list(kept.drafts()) == []
 
 
 def test_what_is_being_written_is_no_entry(data, model, monkeypatch):
@@ -205,11 +232,37 @@ def test_a_cache_that_cannot_be_written_costs_the_keeping_only(data, model, tmp_
     assert "can't keep activations: No space left" in at_hand.progress.lines
 
 
+def test_a_disk_that_fills_up_between_two_views_or_at_the_end_costs_the_keeping_only(
+    data, model, monkeypatch, expected
+):
+    original, calls = kept.draft, []
+
+    def second_fails(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise OSError(28, "No space left")
+        return original(*given)
+
+    monkeypatch.setattr(kept, "draft", second_fails)
+    make(data, keep=True, mirrored=True).get(model, "small", (2,))
+    assert list(kept.drafts()) == []
+
+    def at_the_end(*_):
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr(kept, "draft", original)
+    monkeypatch.setattr(kept, "_sha256", at_the_end)
+    at_hand = make(data, keep=True)
+    assert equal(rows(at_hand.get(model, "small", (2,))), {2: expected[2]})
+    assert "can't keep activations: No space left" in at_hand.progress.lines
+    assert list(kept.drafts()) == list(kept.entries()) == []
+
+
 def test_the_key_covers_all_that_the_rows_depend_on(data, model, monkeypatch):
     given = Conditions(CPU, "fp32", True, False)
 
     def digest(model=model, name="small", cut=2, view="plain", data=data, given=given):
-        return feature_key(model, name, cut, view, data, given).digest
+        return feature_keys(model, name, cut, data, replace(given, mirrored=True))[view].digest
 
     found = [
         digest(),
@@ -241,14 +294,14 @@ def test_the_key_covers_all_that_the_rows_depend_on(data, model, monkeypatch):
 
 def test_the_key_does_not_cover_what_the_rows_do_not_depend_on(data, model):
     given = Conditions(CPU, "fp32", True, False)
-    key = feature_key(model, "small", 2, "plain", data, given)
+    key = feature_keys(model, "small", 2, data, given)["plain"]
     relabelled = replace(data, digest="labels changed")
-    assert feature_key(small_net(7), "small", 2, "plain", relabelled, given).digest == key.digest
-    assert feature_key(model, "small", 2, "plain", data, replace(given, mirrored=True)).digest == key.digest
+    assert feature_keys(small_net(7), "small", 2, relabelled, given)["plain"] == key
+    assert feature_keys(model, "small", 2, data, replace(given, mirrored=True))["plain"] == key
 
 
 def test_placement_prefers_the_device_then_memory_then_the_disk(monkeypatch):
-    monkeypatch.setattr("harness.placement._free_disk", lambda: 100)
+    monkeypatch.setattr("harness.placement._free_disk", lambda: 110)
     room = Placement(torch.device("cuda"), 50, 30)
     assert [room.choose(n) for n in (40, 20, 20, 10, 90, 101)] == [
         "device", "memory", "file", "device", "file", "nowhere",

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from core.small import small_net, write_folder
+from harness import run as run_module
 from harness import run_cell
 from harness.backbones.staged import tensor_digest
 from harness.data.decode import load_images
@@ -429,3 +430,52 @@ def test_an_unreadable_image_is_named_before_any_training(tmp_path, images):
     with pytest.raises(DataError, match=broken.name):
         run(ONE, tmp_path / "runs", images)
     assert not list((tmp_path / "runs").glob("*/result.json"))
+
+
+PROBES = replace(GRID, strategies=("linear_probe",), lrs=(1e-2, 1e-3, 1e-4), seeds=(0, 1))
+
+
+def test_linear_heads_trained_side_by_side_equal_each_alone(tmp_path, images):
+    said = Said()
+    together = results(run(PROBES, tmp_path / "grid", images, said))
+    alone = {}
+    for lr in PROBES.lrs:
+        for seed in PROBES.seeds:
+            one = replace(PROBES, lrs=(lr,), seeds=(seed,))
+            alone |= results(run(one, tmp_path / "alone", images))
+    assert len(together) == 6
+    assert alone == together
+
+
+@pytest.mark.parametrize("augment", ["", "crop"])
+def test_a_cell_that_fails_beside_others_takes_none_with_it(tmp_path, images, monkeypatch, augment):
+    grid = replace(PROBES, seeds=(0,), train=replace(PROBES.train, augment=augment))
+    expected = results(run(grid, tmp_path / "whole", images))
+    original = run_cell.Cell.suffix
+
+    def suffix(self, segment):
+        if self.lr == 1e-3:
+            raise RuntimeError("a fault of its own")
+        return original(self, segment)
+
+    monkeypatch.setattr(run_cell.Cell, "suffix", suffix)
+    outcomes = run(grid, tmp_path / "runs", images)
+    assert [o.record["status"] for o in outcomes] == ["done", "failed", "done"]
+    assert "a fault of its own" in outcomes[1].record["error"]
+    found = {o.folder.name: o.record["digests"] for o in outcomes if o.record["status"] == "done"}
+    assert found == {name: expected[name]["digests"] for name in found}
+
+
+def test_memory_bounds_how_many_train_side_by_side(tmp_path, images, monkeypatch):
+    sizes, original = [], run_module.train_cells
+
+    def counting(runs, *rest, **options):
+        sizes.append(len(runs))
+        return original(runs, *rest, **options)
+
+    monkeypatch.setattr(run_module, "train_cells", counting)
+    whole = results(run(PROBES, tmp_path / "whole", images))
+    assert sizes == [3, 3]
+    monkeypatch.setattr(run_module, "_cells_at_once", lambda *_: 2)
+    assert results(run(PROBES, tmp_path / "pairs", images)) == whole
+    assert sizes[2:] == [2, 1, 2, 1]
