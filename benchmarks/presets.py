@@ -38,7 +38,7 @@ PRESETS = {
     "cpu-small": Preset(
         about="VGG16 at a quarter of its width, 224 px",
         backbone="vgg_quarter",
-        images=700,
+        images=640,
         **_ORIGINAL,  # type: ignore[arg-type]
     ),
     "cpu-embedded": Preset(

@@ -62,8 +62,10 @@ def read_resume(folder: RunFolder, device: torch.device, conditions: str) -> Sna
         raise RecordError(f"'{folder.path / RESUME}' has no valid metadata") from error
 
 
-def write_checkpoint(folder: RunFolder, cell: Cell, before: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """``checkpoint.safetensors``: the tensors that differ from ``before``.
+def write_checkpoint(
+    folder: RunFolder, cell: Cell, before: Mapping[str, torch.Tensor], base: str
+) -> dict[str, str]:
+    """``checkpoint.safetensors``: the tensors that differ from ``before``, whose digest is ``base``.
 
     Returns the digests of the base they belong to and of themselves, which its metadata hold too.
     """
@@ -71,7 +73,7 @@ def write_checkpoint(folder: RunFolder, cell: Cell, before: Mapping[str, torch.T
 
     now = {n: t.detach().cpu().contiguous() for n, t in cell.model.tensors()}
     changed = {n: t for n, t in now.items() if not torch.equal(t, before[n].detach().cpu())}
-    digests = {"base": tensor_digest(before.items()), "checkpoint": tensor_digest(changed.items())}
+    digests = {"base": base, "checkpoint": tensor_digest(changed.items())}
     # One key: with several, safetensors writes them in an order that differs from run to run.
     metadata = {"harness": json.dumps({"format": FORMAT, "run": folder.name, **digests})}
     write_atomic(folder.path / "checkpoint.safetensors", lambda p: save_file(changed, p, metadata))

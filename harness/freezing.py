@@ -118,6 +118,8 @@ def _stage_audit(
     found: Sequence[Assignment],
     trained: set[str],
 ) -> StageAudit:
+    if not any(p.name in trained for p in stage.parameters):
+        return StageAudit(0, None, 0.0)  # already known to be what it was
     step = origin = 0.0
     for p in stage.parameters:
         start = before[p.name].detach().float().cpu()

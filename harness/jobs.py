@@ -53,6 +53,7 @@ class Networks:
     num_classes: int
     device: torch.device
     _last: tuple[tuple[str, str, str, str, int], StagedModel] | None = field(default=None, repr=False)
+    _digest: tuple[StagedModel, str] | None = field(default=None, repr=False)
 
     def get(self, backbone: str, weights: str, head: str, init: str, seed: int) -> StagedModel:
         """The network as ``seed`` initialises it; with ``init`` ``random`` the weights only lend their
@@ -60,13 +61,19 @@ class Networks:
         """
         key = (backbone, weights, head, init, seed)
         if self._last is None or self._last[0] != key:
-            self._last = None  # two large networks needn't be in memory at once
+            self._last = self._digest = None  # two large networks needn't be in memory at once
             torch.manual_seed(derive_seed(seed, "init"))
             model = load_backbone(backbone).build(weights, self.num_classes, head)
             if init == "random" and weights != "none":
                 model = self._unpretrained(model, backbone, head, seed)
             self._last = (key, model.to(self.device).to(memory_format=torch.channels_last))
         return self._last[1]
+
+    def digest(self, model: StagedModel) -> str:
+        """Of all tensors of a network that ``get`` gave; of the last one it is remembered."""
+        if self._digest is None or self._digest[0] is not model:
+            self._digest = (model, tensor_digest(model.tensors()))
+        return self._digest[1]
 
     def _unpretrained(self, pretrained: StagedModel, backbone: str, head: str, seed: int) -> StagedModel:
         torch.manual_seed(derive_seed(seed, "init"))

@@ -237,11 +237,14 @@ class GridRun:
         self, jobs: Sequence[Job], data: TrainData, timing: Mapping[str, float], number: tuple[int, int]
     ) -> None:
         first, total = number
+        initial = self.initial(jobs[0])
+        base = self.networks.digest(initial)
         runs = [
             CellRun(
                 job=job,
                 data=self.data,
                 train=data,
+                base=base,
                 # Without a frozen prefix, what was computed for others is not this cell's cost.
                 timing={**timing, "prefix_s": timing["prefix_s"] if job.plan.cuts[0] else 0.0},
                 device=self.device,
@@ -253,7 +256,6 @@ class GridRun:
             )
             for position, job in enumerate(jobs, first + 1)
         ]
-        initial = self.initial(jobs[0])
         title = runs[0].title
         if len(runs) > 1:
             title = f"[{first + 1}-{first + len(runs)}/{total}] {len(runs)} cells side by side"

@@ -36,6 +36,7 @@ class CellRun:
     job: Job
     data: PreparedData
     train: TrainData
+    base: str  # digest of the network that it starts from
     timing: Mapping[str, float]
     device: torch.device
     suite: str | None
@@ -85,7 +86,7 @@ class CellRun:
         audits = audit(cell.model, self._before, job.plan.assigned, job.stages)
         val = evaluate(cell, self.train.features, self.train.val).numpy()
         test = evaluate(cell, self.train.features, torch.from_numpy(split.test)).numpy()
-        digests = dict(job.digests) | write_checkpoint(job.folder, cell, self._before)
+        digests = dict(job.digests) | write_checkpoint(job.folder, cell, self._before, self.base)
         write_text(job.folder.path / "predictions.csv", record.predictions_csv(table, split.test, test))
         digests["predictions"] = record.predictions_digest(table, split.test, test)
         self._write(
