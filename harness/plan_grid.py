@@ -134,7 +134,7 @@ def plan_text(groups: Sequence[GroupPlan]) -> str:
         lines.append("all groups")
         lines.append(_cost(sum(g.alone for g in groups), sum(g.shared for g in groups)))
     lines.append(
-        "counted: multiplications and additions of forward and backward passes; not decoding, not the "
+        "counted: multiplications and additions of forward and backward passes; not decoding, not the\n"
         "optimizer, which a shared prefix can't save"
     )
     return "\n".join(lines)
