@@ -118,9 +118,8 @@ def plan_text(groups: Sequence[GroupPlan]) -> str:
     lines = []
     for number, group in enumerate(groups, 1):
         total = len(group.cells) + group.done
-        lines.append(
-            f"group {number}: {total} cells" + (f", {group.done} done already" if group.done else "")
-        )
+        done = f", {group.done} done already" if group.done else ""
+        lines.append(f"group {number}: {total} cell{'s' if total > 1 else ''}{done}")
         lines += [f"  {label}" for label in group.cells]
         for cut in group.cuts:
             lines.append(
