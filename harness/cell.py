@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -43,7 +43,10 @@ class TrainData:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that is needed to go on after ``epoch``: tensors by name, optimizer state, rows so far."""
+    """All that is needed to go on after ``epoch``: tensors by name, optimizer state, rows so far.
+
+    ``witness`` is what :class:`~harness.witness.Witness` has seen, as JSON's types.
+    """
 
     epoch: int
     tensors: Mapping[str, torch.Tensor]
@@ -51,11 +54,16 @@ class Snapshot:
     history: tuple[Mapping[str, float | int | None], ...]
     best_epoch: int
     best: Mapping[str, torch.Tensor]
+    witness: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One suffix to train: a model whose stages before ``cuts[i]`` are never run in segment i."""
+    """One suffix to train: a model whose stages before ``cuts[i]`` are never run in segment i.
+
+    ``origin`` holds the tensors that the model starts from, also where training goes on after an
+    interruption; a penalty on the distance from them needs it.
+    """
 
     model: StagedModel
     cuts: tuple[int, ...]
@@ -65,6 +73,7 @@ class Cell:
     seed: int
     settings: TrainSpec
     device: torch.device
+    origin: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def suffix(self, segment: int) -> nn.Sequential:
         return self.model.section(self.cuts[segment], len(self.model.stage_names))

@@ -29,6 +29,7 @@ def write_resume(folder: RunFolder, snapshot: Snapshot, conditions: str) -> None
         "epoch": str(snapshot.epoch),
         "best_epoch": str(snapshot.best_epoch),
         "history": json.dumps([json.loads(to_json(row)) for row in snapshot.history]),
+        "witness": json.dumps(snapshot.witness),
     }
     folder.write_resume(tensors, metadata)
 
@@ -57,6 +58,7 @@ def read_resume(folder: RunFolder, device: torch.device, conditions: str) -> Sna
             history=tuple(json.loads(metadata["history"])),
             best_epoch=int(metadata["best_epoch"]),
             best=best,
+            witness=json.loads(metadata["witness"]),
         )
     except (KeyError, ValueError) as error:
         raise RecordError(f"'{folder.path / RESUME}' has no valid metadata") from error

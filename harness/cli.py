@@ -19,7 +19,9 @@ COMMANDS = {
     "run": "Train a grid of strategies and learning rates.",
     "report": "Write a Markdown and HTML report of finished runs.",
     "list": "List strategies, backbones, datasets or suites.",
+    "new": "Write a package for a plugin of your own.",
     "show": "Show one run.",
+    "show plan": "Show what a strategy does with a backbone, stage by stage.",
     "runs": "List or remove run folders.",
     "cache": "List or remove what is kept between commands.",
     "doctor": "Check this machine: device, versions, data, weights.",
@@ -36,13 +38,23 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             raise UnknownName("command", cmd_name, COMMANDS)
-        module = importlib.import_module(f"harness.commands.{cmd_name}")
-        command: click.Command = module.command
-        return command
+        return _command(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The longer name first: ``show plan`` is a command beside ``show RUN``."""
+        pair = " ".join(args[:2])
+        return super().resolve_command(ctx, [pair, *args[2:]] if pair in COMMANDS else args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _command(name: str) -> click.Command:
+    command: click.Command = importlib.import_module(f"harness.commands.{name.replace(' ', '_')}").command
+    return command
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -64,7 +76,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _defaults(path: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
     """The options of one table, checked against the command's own; a repeatable one takes one or a list."""
-    known = {p.name: p for p in importlib.import_module(f"harness.commands.{name}").command.params}
+    known = {p.name: p for p in _command(name).params}
     checked = {}
     for key, value in options.items():
         option = key.replace("-", "_")

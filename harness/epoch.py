@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from harness.cell import Cell, TrainData
 from harness.features import FeatureSource
+from harness.penalty import pulls
 from harness.schedules import schedule
 from harness.seeding import coins, derive_seed, generator
 from harness.spec import TrainSpec
@@ -34,11 +35,29 @@ def batches(cell: Cell, data: TrainData, source: FeatureSource, epoch: int) -> I
     mirror = _mirror(cell, data, epoch)
     labels = data.labels[order].to(cell.device)
     steps = math.ceil(len(order) / s.batch_size)
-    factor = schedule(s.schedule, s.epochs * steps)
+    factor = lr_factor(cell, epoch, steps)
     for step, index in enumerate(order.split(s.batch_size)):
         x = source.batch(index, cell.device, None if mirror is None else mirror[index])
         start = step * s.batch_size
-        yield Batch(step, x, labels[start : start + len(index)], factor((epoch - 1) * steps + step))
+        yield Batch(step, x, labels[start : start + len(index)], factor(step))
+
+
+def lr_factor(cell: Cell, epoch: int, steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate at step 0, 1, ... of an epoch of ``steps``.
+
+    A segment's own schedule runs over its epochs; the recipe's or the run's over the whole training.
+    """
+    recipe = cell.recipe
+    index = recipe.segment_at(epoch)
+    segment = recipe.segments[index]
+    if segment.schedule is not None:
+        factor = schedule(segment.schedule, segment.epochs * steps)
+        before = recipe.epochs_before(index)
+    else:
+        factor = schedule(recipe.schedule or cell.settings.schedule, cell.settings.epochs * steps)
+        before = 0
+    start = (epoch - 1 - before) * steps
+    return lambda step: factor(start + step)
 
 
 @dataclass
@@ -85,6 +104,7 @@ def train_epoch(
     tally = Tally.empty(cell.device, 1)
     base = [group["base_lr"] for group in optimizer.param_groups]
     unweighted = cell.settings.class_weights == "none"
+    towards = pulls(cell, segment)
     for batch in batches(cell, data, source, epoch):
         for group, lr in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = lr * batch.factor
@@ -94,6 +114,8 @@ def train_epoch(
         loss = F.cross_entropy(logits.float(), batch.labels, weight=weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        for pull in towards:
+            pull.add()
         optimizer.step()
         logits = logits.detach().float()
         seen = loss.detach() if unweighted else F.cross_entropy(logits, batch.labels)

@@ -1,21 +1,14 @@
-"""A plan becomes effect: which parameters train, which modules run in eval mode, what has moved."""
+"""A plan becomes effect: which parameters train, which modules run in eval mode, what must stand still."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import torch
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.backbones.staged import NORM_LAYERS, StagedModel
 from harness.contracts import Recipe, Segment, StageInfo
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 
 Assignment = Mapping[str, float | None]  # parameter name -> multiplier of the lr, None where frozen
-
-
-class FrozenMoved(HarnessError):
-    """A tensor that the plan froze has changed: a fault of the harness or of a plugin."""
 
 
 def assignments(recipe: Recipe, stages: Sequence[StageInfo]) -> tuple[Assignment, ...]:
@@ -72,62 +65,24 @@ def apply_segment(model: StagedModel, segment: Segment, assignment: Assignment) 
             module.eval()
 
 
-@dataclass(frozen=True)
-class StageAudit:
-    """What became of one stage: parameters trained, their lr multiplier, relative distance moved."""
+def standing_still(names: Iterable[str], found: Sequence[Assignment]) -> frozenset[str]:
+    """Which of a model's tensors nothing may change while these segments train.
 
-    trained: int
-    lr_scale: float | None
-    moved: float
-
-
-def audit(
-    model: StagedModel,
-    before: Mapping[str, torch.Tensor],
-    found: Sequence[Assignment],
-    stages: Sequence[StageInfo],
-) -> dict[str, StageAudit]:
-    """Compares the model's tensors with those ``before`` training.
-
-    Raises FrozenMoved with the name of a tensor that was frozen in every segment and changed, norm
-    statistics of modules with frozen parameters included. ``moved`` is ``|w - w0| / |w0|``.
+    Parameters that are frozen in all of them, and the statistics of norm layers whose own parameters
+    are; a norm layer without parameters follows its stage.
     """
-    now = dict(model.tensors())
+    names = tuple(names)
+    parameters = {name for a in found for name in a}
     trained = {name for a in found for name, scale in a.items() if scale is not None}
-    live = {_owner(name) for name in trained}
-    # A norm layer without affine parameters follows its stage.
-    bare = {_owner(n) for n in now} - {_owner(p.name) for stage in stages for p in stage.parameters}
-    live |= {owner for owner in bare if owner.split(".", 1)[0] in {n.split(".", 1)[0] for n in trained}}
-    parameters = {p.name for stage in stages for p in stage.parameters}
-    for name, tensor in now.items():
-        if name in trained or (name not in parameters and _owner(name) in live):
-            continue
-        if not torch.equal(tensor.detach().cpu(), before[name].cpu()):
-            raise FrozenMoved(f"'{name}' was frozen but changed during training")
-    return {stage.name: _stage_audit(stage, now, before, found, trained) for stage in stages}
+    live, stages = {_owner(name) for name in trained}, {_stage(name) for name in trained}
+    bare = {_owner(n) for n in names} - {_owner(p) for p in parameters}
+    live |= {owner for owner in bare if _stage(owner) in stages}
+    return frozenset(n for n in names if n not in trained and (n in parameters or _owner(n) not in live))
 
 
 def _owner(tensor_name: str) -> str:
     return tensor_name.rsplit(".", 1)[0]
 
 
-def _stage_audit(
-    stage: StageInfo,
-    now: Mapping[str, torch.Tensor],
-    before: Mapping[str, torch.Tensor],
-    found: Sequence[Assignment],
-    trained: set[str],
-) -> StageAudit:
-    if not any(p.name in trained for p in stage.parameters):
-        return StageAudit(0, None, 0.0)  # already known to be what it was
-    step = origin = 0.0
-    for p in stage.parameters:
-        start = before[p.name].detach().float().cpu()
-        step += float((now[p.name].detach().float().cpu() - start).square().sum(dtype=torch.float64))
-        origin += float(start.square().sum(dtype=torch.float64))
-    scales = [scale for p in stage.parameters if (scale := found[-1][p.name]) is not None]
-    return StageAudit(
-        trained=sum(p.numel for p in stage.parameters if p.name in trained),
-        lr_scale=max(scales) if scales else None,
-        moved=(step / origin) ** 0.5 if origin else 0.0,
-    )
+def _stage(tensor_name: str) -> str:
+    return tensor_name.split(".", 1)[0]

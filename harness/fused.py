@@ -31,10 +31,10 @@ def places(
     """How many cells such as this may train in one operation; 1 where that isn't possible.
 
     It depends on the network, the strategy and the machine, never on the other cells: the suffix is
-    one linear layer, after nothing but reshaping, and on this machine the place in the product
-    doesn't change a bit of a head's result.
+    one linear layer, after nothing but reshaping, its steps are the run's own (no schedule or penalty of
+    the strategy), and on this machine the place in the product doesn't change a bit of a head's result.
     """
-    if len(plan.cuts) != 1 or not model.cuttable:
+    if len(plan.cuts) != 1 or not plan.recipe.plain or not model.cuttable:
         return 1
     head = _linear(model.section(plan.cuts[0], len(model.stage_names)))
     room = 1 if head is None else _COLUMNS // _width(head.out_features)

@@ -119,8 +119,9 @@ def _with_options(cls: Any, name: str, text: str) -> Any:
         key, equals, value = (p.strip() for p in part.partition("="))
         if key not in known:
             raise UnknownName(f"option of {name}", key, known)
-        kind = known[key].type if isinstance(known[key].type, str) else known[key].type.__name__  # type: ignore[union-attr]
-        given[key] = _typed(f"{name}[{part}]", str(kind), value if equals else "")
+        declared = known[key].type
+        kind = declared.__name__ if isinstance(declared, type) else str(declared)
+        given[key] = _typed(f"{name}[{part}]", kind, value if equals else "")
     required = [k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
     absent = [k for k in required if k not in given]
     if absent:
@@ -130,6 +131,10 @@ def _with_options(cls: Any, name: str, text: str) -> Any:
 
 def _typed(where: str, kind: str, value: str) -> Any:
     try:
+        if kind.endswith(" | None"):
+            kind = kind.removesuffix(" | None")
+            if value == "None":
+                return None
         if kind == "bool":
             return {"true": True, "false": False}[value.lower()]
         if kind == "int":

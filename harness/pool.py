@@ -13,7 +13,7 @@ from harness import kept
 from harness.backbones.staged import StagedModel
 from harness.data.prepare import PreparedData, read_images
 from harness.feature_keys import PLAIN, Conditions, describe_prefix, feature_keys, views
-from harness.features import BATCH, Features, FeatureSource, Recomputed, as_rows, run_prefix
+from harness.features import BATCH, Features, FeatureSource, Recomputed, as_input, as_rows, run_prefix
 from harness.placement import Placement, make_placement
 from harness.prefix import Load, compute_prefix, row_shapes
 from harness.progress import Progress
@@ -225,6 +225,10 @@ class FeaturePool:
 
 def _loader(source: FeatureSource, view: str) -> Load:
     device = source.rows.device if isinstance(source, Features) else _CPU
+    if isinstance(source, Features) and (view == PLAIN or source.flipped is not None):
+        # A view: a copy made beside the computation would take one of its cores from it.
+        rows = source.rows if view == PLAIN or source.flipped is None else source.flipped
+        return lambda start, stop: as_input(rows[start:stop])
 
     def load(start: int, stop: int) -> torch.Tensor:
         mirror = None if view == PLAIN else torch.ones(stop - start, dtype=torch.bool)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.audit import StageAudit
 from harness.contracts import SampleTable, StageInfo
 from harness.data.prepare import PreparedData
-from harness.freezing import StageAudit
 from harness.metrics import probabilities
 from harness.spec import RunSpec
 
@@ -61,13 +61,12 @@ def backbone_part(
     name: str, preprocess: Any, stages: Sequence[StageInfo], cut: int, audits: Mapping[str, StageAudit]
 ) -> dict[str, Any]:
     """``backbone`` of a record: its stages, and what became of each."""
-    still = StageAudit(0, None, 0.0)
     rows = [
         {
             "name": stage.name,
             "role": stage.role,
             "parameters": stage.numel,
-            **asdict(audits.get(stage.name, still)),
+            **asdict(audits[stage.name]),
             "random": any(not p.pretrained for p in stage.parameters),
             "prefix": index < cut,
         }

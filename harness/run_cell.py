@@ -12,18 +12,19 @@ from typing import Any
 import torch
 
 from harness import record, runtime
+from harness.audit import audit
 from harness.backbones.staged import StagedModel
 from harness.cell import Cell, Snapshot, TrainData
 from harness.checkpoint import read_resume, write_checkpoint, write_resume
 from harness.data.prepare import PreparedData
 from harness.errors import HarnessError, RecordError
-from harness.freezing import audit
 from harness.jobs import Job
 from harness.metrics import scores
 from harness.progress import Progress
 from harness.spec import FORMAT
 from harness.store import write_text
 from harness.trainer import EpochState, Failed, evaluate, fit_together
+from harness.witness import Witness
 
 
 @dataclass(eq=False)
@@ -46,6 +47,7 @@ class CellRun:
     beside: int = 1  # cells that train side by side with this one, itself included
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _before: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    _witness: Witness = field(default_factory=Witness)
     _selected: int = 0
     _accuracy: float | None = None
 
@@ -63,17 +65,19 @@ class CellRun:
             seed=job.spec.seed,
             settings=job.spec.train,
             device=self.device,
+            origin=self._before,
         )
         resume = self._resume(cell.device)
         if resume:
             epochs = cell.settings.epochs
             self._selected = epochs if cell.settings.select == "last" else resume.best_epoch
+            self._witness = Witness.from_dict(resume.witness)
             self._accuracy = float(resume.history[-1]["val_accuracy"] or 0)
         return cell, resume
 
     def epoch(self, state: EpochState) -> None:
         """Writes what an epoch left."""
-        self._selected = state.selected_epoch
+        self._selected, self._witness = state.selected_epoch, state.witness
         self._accuracy = float(state.row["val_accuracy"] or 0)
         self.job.folder.write_history(state.history)
         self._keep(state)
@@ -83,7 +87,7 @@ class CellRun:
         if self._accuracy is not None:
             self.progress.say(f"{self.title}: validation accuracy {100 * self._accuracy:.2f} %")
         job, table, split = self.job, self.data.table, self.data.split
-        audits = audit(cell.model, self._before, job.plan.assigned, job.stages)
+        audits = audit(cell, self._before, job.stages, self._witness)
         val = evaluate(cell, self.train.features, self.train.val).numpy()
         test = evaluate(cell, self.train.features, torch.from_numpy(split.test)).numpy()
         digests = dict(job.digests) | write_checkpoint(job.folder, cell, self._before, self.base)

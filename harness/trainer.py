@@ -17,6 +17,7 @@ from harness.features import BATCH, FeatureSource
 from harness.freezing import apply_segment
 from harness.fused import train_epoch_fused
 from harness.optimizers import export_state, import_state, make_optimizer
+from harness.witness import Witness
 
 DIVERGED = "diverged"  # how the reason of such a failure begins
 
@@ -43,11 +44,17 @@ class EpochState:
             history=tuple(run.history),
             best_epoch=run.best_epoch,
             best=dict(run.best),
+            witness=run.witness.as_dict(),
         )
 
     @property
     def history(self) -> tuple[Mapping[str, float | int | None], ...]:
         return tuple(self._run.history)
+
+    @property
+    def witness(self) -> Witness:
+        """What training has really touched so far; it goes on changing."""
+        return self._run.witness
 
     @property
     def selected_epoch(self) -> int:
@@ -73,6 +80,7 @@ class _Progress:
     best_epoch: int = 0
     best_score: tuple[float, float] = (-1.0, -math.inf)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
+    witness: Witness = field(default_factory=Witness)
 
 
 def fit(cell: Cell, data: TrainData, resume: Snapshot | None = None) -> Iterator[EpochState]:
@@ -173,6 +181,7 @@ def _prepare(run: _Progress, epoch: int) -> None:
     if cell.recipe.segment_at(epoch) != run.segment:
         _enter_segment(run, epoch)
     apply_segment(cell.model, cell.recipe.segments[run.segment], cell.assigned[run.segment])
+    run.witness.begin(cell, run.segment, run.optimizer, run.names)
 
 
 def _close(
@@ -180,6 +189,7 @@ def _close(
 ) -> None:
     """Validates and adds the epoch's row."""
     began = time.perf_counter()
+    run.witness.end(run.cell, run.segment, epoch, run.optimizer, run.names)
     logits = _evaluate(run.cell, run.segment, data.features, data.val)
     labels = data.labels[data.val]
     val_loss = float(F.cross_entropy(logits, labels))
@@ -219,6 +229,7 @@ def _start(cell: Cell, resume: Snapshot | None) -> _Progress:
         if score > run.best_score:
             run.best_epoch, run.best_score = int(row["epoch"] or 0), score
     run.best = dict(resume.best)
+    run.witness = Witness.from_dict(resume.witness)
     return run
 
 

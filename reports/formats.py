@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from harness.stats import Interval
 
@@ -31,6 +32,22 @@ def rate(lr: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
+def rates(spans: Sequence[tuple[int, int, float]], epochs: int) -> str:
+    """Learning rates by epoch, to three digits: ``1e-3`` throughout, or ``1-3: 1e-3, 5: 1e-4``."""
+    if not spans:
+        return "frozen"
+    if [span[:2] for span in spans] == [(1, epochs)]:
+        return short_rate(spans[0][2])
+    return ", ".join(
+        f"{first if first == last else f'{first}-{last}'}: {short_rate(lr)}" for first, last, lr in spans
+    )
+
+
+def short_rate(lr: float) -> str:
+    """A learning rate to three digits: multipliers make long ones."""
+    return rate(float(f"{lr:.3g}"))
+
+
 def p_value(p: float) -> str:
     """``p = 0.20`` or ``p < 0.0001``."""
     shown = p_number(p)
@@ -47,6 +64,11 @@ def p_number(p: float) -> str:
 def count(n: int) -> str:
     """``24000`` as ``24,000``."""
     return f"{n:,}"
+
+
+def distance(moved: float | None) -> str:
+    """A relative distance: ``1.2e-02``."""
+    return "none" if moved is None else f"{moved:.1e}" if moved else "0"
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -83,9 +84,22 @@ class DataFacts:
     missing: int
 
 
+class RateSpan(NamedTuple):
+    """A learning rate and the epochs, first and last, in which a stage trained at it."""
+
+    first: int
+    last: int
+    lr: float
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the backbone; ``lr_scale`` is ``None`` where it stayed frozen."""
+    """One stage of the backbone; ``lr_scale`` is ``None`` where it stayed frozen.
+
+    ``in_optimizer`` is ``None`` and ``lr`` empty in a record that was written before runs were audited.
+    ``norm_changed`` is ``None`` without norm statistics; ``still`` maps tensors that trained in name
+    only to what was seen of them.
+    """
 
     name: str
     role: str
@@ -94,6 +108,10 @@ class Stage:
     lr_scale: float | None
     random: bool
     moved: float | None
+    in_optimizer: int | None
+    lr: tuple[RateSpan, ...]
+    norm_changed: bool | None
+    still: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -109,6 +127,16 @@ class BackboneFacts:
     interpolation: str
     stages: tuple[Stage, ...]
     random_stages: tuple[str, ...]
+
+    @property
+    def audited(self) -> bool:
+        """Whether the record says what was in the optimizer."""
+        return all(stage.in_optimizer is not None for stage in self.stages)
+
+    @property
+    def still(self) -> Mapping[str, str]:
+        """What trained in name only, of all stages."""
+        return {name: why for stage in self.stages for name, why in stage.still.items()}
 
 
 @dataclass(frozen=True)

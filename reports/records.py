@@ -18,6 +18,7 @@ from reports.record_types import (
     ClassScores,
     DataFacts,
     Epoch,
+    RateSpan,
     Record,
     Result,
     Scores,
@@ -162,20 +163,33 @@ def _backbone(f: Fields) -> BackboneFacts:
         mean=p.numbers("mean"),
         std=p.numbers("std"),
         interpolation=p.text("interpolation"),
-        stages=tuple(
-            Stage(
-                name=s.text("name"),
-                role=s.text("role"),
-                parameters=s.integer("parameters"),
-                trained=s.integer("trained", 0),
-                lr_scale=s.number_or_none("lr_scale"),
-                random=s.flag("random", False),
-                moved=s.number_or_none("moved"),
-            )
-            for s in f.subs("stages")
-        ),
+        stages=tuple(map(_stage, f.subs("stages"))),
         random_stages=f.texts("random_stages"),
     )
+
+
+def _stage(f: Fields) -> Stage:
+    norm, still = f.optional_sub("norm_statistics"), f.optional_sub("still")
+    return Stage(
+        name=f.text("name"),
+        role=f.text("role"),
+        parameters=f.integer("parameters"),
+        trained=f.integer("trained", 0),
+        lr_scale=f.number_or_none("lr_scale"),
+        random=f.flag("random", False),
+        moved=f.number_or_none("moved"),
+        in_optimizer=f.integer_or_none("in_optimizer"),
+        lr=tuple(map(_rate_span, f.subs("lr"))) if "lr" in f.values else (),
+        norm_changed=norm.text("before") != norm.text("after") if norm else None,
+        still=still.options() if still else {},
+    )
+
+
+def _rate_span(f: Fields) -> RateSpan:
+    epochs = f.integers("epochs")
+    if len(epochs) != 2:
+        raise RecordError(f"{f.file}: '{f.where}.epochs' should be the first and the last epoch")
+    return RateSpan(epochs[0], epochs[1], f.number("lr"))
 
 
 def _scores(f: Fields, names: tuple[str, ...]) -> Scores:

@@ -165,6 +165,8 @@ def _number_filters() -> Mapping[str, Callable[..., str]]:
         "interval": formats.interval,
         "points": formats.points,
         "rate": formats.rate,
+        "rates": formats.rates,
+        "distance": formats.distance,
         "p": formats.p_number,
         "number": formats.count,
         "loss": formats.loss,

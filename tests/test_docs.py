@@ -38,8 +38,7 @@ def test_a_shown_command_parses(where: str, command: str) -> None:
     node: click.Command = cli
     context = click.Context(cli, info_name="harness")
     while isinstance(node, click.Group):
-        name = words.pop(0)
-        sub = node.get_command(context, name)
+        name, sub, words = node.resolve_command(context, words)
         assert sub is not None, f"{where}: no command {name}"
         node, context = sub, click.Context(sub, parent=context, info_name=name)
     node.make_context(context.info_name, words, parent=context.parent)
@@ -60,6 +59,15 @@ def test_every_command_and_strategy_is_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     assert [c for c in COMMANDS if f"harness {c}" not in text] == []
     assert [s for s in plugins.find(plugins.STRATEGIES) if f"`{s}" not in text] == []
+
+
+def test_the_page_of_strategies_is_what_the_plugins_say() -> None:
+    """``harness list strategies --markdown > docs/strategies.md`` makes it again."""
+    from harness import plugins
+    from harness.commands.list import strategies_page
+
+    own = [n for n, f in plugins.find(plugins.STRATEGIES).items() if f.package == "transfer-harness"]
+    assert (ROOT / "docs" / "strategies.md").read_text("utf-8") == strategies_page(own)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIGHT = ("contracts", "errors", "seeding", "spec", "plugins", "stats")
+LIGHT = ("contracts", "errors", "seeding", "spec", "plugins", "stage_plan", "stats")
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -110,7 +110,9 @@ def test_reports_never_import_torch(name):
     assert not below(iter(found), "torch", "torchvision", "timm", "strategies", "harness.cli", "harness.run")
 
 
-@pytest.mark.parametrize("name", ["trainer", "cell", "freezing", "optimizers", "schedules", "prefix"])
+@pytest.mark.parametrize(
+    "name", ["trainer", "cell", "freezing", "witness", "audit", "optimizers", "schedules", "prefix"]
+)
 def test_the_trainer_knows_no_files_no_command_line_no_plots(name):
     found = set(imported(f"harness.{name}", HARNESS[f"harness.{name}"]))
     upper = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from harness.backbones.graph_cut import cut_graph, is_trunk
 from harness.backbones.heads import check_head, new_head
 from harness.backbones.staged import Stage, StagedModel
 from harness.contracts import Preprocess, Role
@@ -94,7 +95,9 @@ def stage_network(
             stages.append(Stage("pool", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), "neck"))
         stages.append(Stage("head", new_head(head, _features(stages, preprocess), num_classes), "head"))
     native_ids = {id(t): k for k, t in native.state_dict(keep_vars=True).items()}
-    whole = None if layout.exact else native
+    cut = None if layout.exact else cut_graph(native, layout.last, preprocess.size)
+    stages = list(cut or stages)
+    whole = None if layout.exact or cut else native
     staged = StagedModel(stages, preprocess, whole=whole)
     staged.pretrained = frozenset(
         name for name, tensor in staged.tensors() if native_ids.get(id(tensor)) in covered
@@ -133,10 +136,19 @@ def numbered(
     ]
 
 
-def whole_layout(native: nn.Module) -> Layout:
-    """Any network that isn't known in stages: its children are the stages, and it runs as a whole."""
-    last = [n for n, m in native.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
-    children = [n for n, _ in native.named_children()]
+def whole_layout(native: nn.Module, last: str | None = None) -> Layout:
+    """Any network that isn't known in stages: its children are the stages, unless it can be cut.
+
+    ``last`` is the path of its last layer; by default the last linear or convolutional one it lists.
+    """
+    last = last or [n for n, m in native.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    containers = [c for c in native.children() if isinstance(c, nn.Sequential | nn.ModuleList)]
+    one = len(containers) < 3
+    children = [
+        f"{name}.{inner}" if inner else name
+        for name, child in native.named_children()
+        for inner in (dict(child.named_children()) if one and is_trunk(native, child) else ("",))
+    ]
     own = (
         (StageLayout("tokens", "body", (OWN,)),)
         if any(True for _ in native.parameters(recurse=False))
@@ -145,7 +157,10 @@ def whole_layout(native: nn.Module) -> Layout:
     return Layout(
         stages=(
             *own,
-            *(StageLayout(n, "head" if (last + ".").startswith(f"{n}.") else "body", (n,)) for n in children),
+            *(
+                StageLayout(n.replace(".", "_"), "head" if f"{last}.".startswith(f"{n}.") else "body", (n,))
+                for n in children
+            ),
         ),
         last=last,
         exact=False,

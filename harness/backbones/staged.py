@@ -63,6 +63,9 @@ class StagedModel(nn.Module):
     ) -> None:
         super().__init__()
         stages = tuple(stages)
+        names = [s.name for s in stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two stages have one name: {', '.join(names)}")
         self.parts = nn.ModuleDict(OrderedDict((s.name, s.module) for s in stages))
         self.roles: Mapping[str, Role] = {s.name: s.role for s in stages}
         self.preprocess = preprocess

@@ -116,7 +116,11 @@ def _layout(native: Any) -> Layout:
         ):
             if isinstance(native, family):
                 return layout(native)
-    return whole_layout(native)
+    last = native.pretrained_cfg.get("classifier")
+    known = isinstance(last, str) and isinstance(
+        dict(native.named_modules()).get(last), nn.Linear | nn.Conv2d
+    )
+    return whole_layout(native, last if known else None)
 
 
 def _vgg(native: Any) -> Layout:

@@ -55,6 +55,7 @@ class TorchvisionBackbone:
 
     def build(self, weights: str, num_classes: int, head: str) -> StagedModel:
         native, preprocess, covered = self.native(weights)
+        _drop_auxiliary(native)
         layout = _layout(native, preprocess)
         return stage_network(native, layout, preprocess, covered, num_classes, head)
 
@@ -101,6 +102,13 @@ class TorchvisionBackbone:
         return WeightSource(finite, enum.name), _preprocess(enum)
 
 
+def _drop_auxiliary(native: Any) -> None:
+    """Takes away GoogLeNet's and Inception's auxiliary classifiers: they serve a loss of their own."""
+    for name in ("aux1", "aux2", "AuxLogits"):
+        if getattr(native, name, None) is not None:
+            setattr(native, name, None)
+
+
 # torchvision's DenseNet files have names from before dots in module names were forbidden.
 _DENSE = re.compile(
     r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$"
@@ -127,6 +135,7 @@ def _preprocess(enum: Any) -> Preprocess:
 def _layout(native: nn.Module, preprocess: Preprocess) -> Layout:
     for family, layout in (
         (_models.VGG, vgg_layout),
+        (_models.AlexNet, _alexnet),
         (_models.ResNet, _resnet),
         (_models.SqueezeNet, _squeezenet),
         (_models.MobileNetV2, _mobilenet),
@@ -149,6 +158,19 @@ def vgg_layout(native: Any, preprocess: Preprocess) -> Layout:
         stages=(
             *blocks,
             StageLayout("pool", "neck", pool),
+            StageLayout("fc6", "classifier", ("classifier.0", "classifier.1", "classifier.2")),
+            StageLayout("fc7", "classifier", ("classifier.3", "classifier.4", "classifier.5")),
+            StageLayout("head", "head", ("classifier.6",)),
+        ),
+        last="classifier.6",
+    )
+
+
+def _alexnet(native: Any, preprocess: Preprocess) -> Layout:
+    return Layout(
+        stages=(
+            *numbered("block", "body", "features", split_after_pooling(native.features)),
+            StageLayout("pool", "neck", ("avgpool", FLATTEN)),
             StageLayout("fc6", "classifier", ("classifier.0", "classifier.1", "classifier.2")),
             StageLayout("fc7", "classifier", ("classifier.3", "classifier.4", "classifier.5")),
             StageLayout("head", "head", ("classifier.6",)),

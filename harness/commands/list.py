@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
 
 import click
 
 from harness import plugins
+
+_PAGE = """# Strategies
+
+What each strategy trains. Options go in brackets, `--strategy 'last_k[k=2]'`. `harness show plan
+--strategy last_block --backbone vgg16` shows one on a backbone, stage by stage and epoch by epoch. This page
+is made from the plugins themselves: `harness list strategies --markdown`.
+
+| name | options | trains | source |
+|---|---|---|---|
+"""
 
 
 @click.group("list", epilog="Example: harness list strategies")
@@ -32,9 +45,31 @@ def _described(group: str, kind: str, attribute: str) -> None:
 
 
 @command.command("strategies", epilog="Example: harness list strategies")
-def strategies() -> None:
+@click.option("--markdown", is_flag=True, help="As a page with their options and sources.")
+def strategies(markdown: bool) -> None:
     """Freezing strategies, with what they train."""
-    _described(plugins.STRATEGIES, "strategy", "summary")
+    if markdown:
+        click.echo(strategies_page(plugins.find(plugins.STRATEGIES)), nl=False)
+    else:
+        _described(plugins.STRATEGIES, "strategy", "summary")
+
+
+def strategies_page(names: Iterable[str]) -> str:
+    """``docs/strategies.md``: what the plugins say of themselves."""
+    rows = []
+    for name in names:
+        strategy = plugins.load(plugins.STRATEGIES, name, "strategy")
+        rows.append((f"`{name}`", _options(strategy), strategy.summary, strategy.source))
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return _PAGE + "".join(f"| {line} |\n" for line in lines)
+
+
+def _options(strategy: Any) -> str:
+    """``k=1``; an option without a default is needed."""
+    found = fields(strategy) if is_dataclass(strategy) else ()
+    return ", ".join(
+        f"`{f.name}` (needed)" if f.default is MISSING else f"`{f.name}={f.default}`" for f in found
+    )
 
 
 @command.command("datasets", epilog="Example: harness list datasets")

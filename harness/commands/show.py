@@ -24,7 +24,8 @@ from harness.errors import UsageError
 def command(run: str, out: Path, as_json: bool) -> None:
     """Show one run: what was asked, what trained, what came out.
 
-    RUN is a folder, a run's name, or the ten digits at its end.
+    RUN is a folder, a run's name, or the ten digits at its end. `harness show plan` shows what a
+    strategy would train.
     """
     from harness.store import RunFolder
 
@@ -81,6 +82,8 @@ def _lines(record: dict[str, Any]) -> list[str]:
             f"            {stage['name']:<10} {stage['trained']:>11,} / {stage['parameters']:>11,}  "
             f"{scale:<7} {stage['moved']:.2e}  {notes}".rstrip()
         )
+        # A record from before runs were audited has no such key.
+        lines += [f"              {name}: {why}" for name, why in stage.get("still", {}).items()]
     environment = record["environment"]
     return [
         *lines,

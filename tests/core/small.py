@@ -121,7 +121,7 @@ def make_cell(
     assigned = assignments(recipe, stages)
     deepest = shared_cuts(assigned, stages)
     cuts = deepest if cut is None else (cut,) * len(deepest)
-    return Cell(model, cuts, recipe, assigned, lr, seed, spec, CPU)
+    return Cell(model, cuts, recipe, assigned, lr, seed, spec, CPU, copies(model))
 
 
 def prefix_features(

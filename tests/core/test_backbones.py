@@ -135,18 +135,21 @@ def test_vgg_at_its_native_size_needs_no_adaptive_pooling():
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # googlenet's initialisation
 @pytest.mark.parametrize("name", ["densenet121", "googlenet"])
-def test_a_network_that_is_not_known_in_stages_still_trains(name):
-    check_whole(build(TV(name), classes=2), 64)
+def test_a_network_that_is_not_known_in_stages_is_cut_and_trains(name):
+    model = build(TV(name), classes=2)
+    assert model.cuttable
+    check_training(model, 64)
 
 
-def test_a_transformer_still_trains():
-    check_whole(build(TIMM("test_vit"), classes=2), 160)
-
-
-def check_whole(model, size):
+def test_a_network_that_cannot_be_cut_still_trains():
+    model = build(TIMM("test_vit"), classes=2)
     assert not model.cuttable
     with pytest.raises(ValueError, match="can't be cut"):
         model.section(0, 1)
+    check_training(model, 160)
+
+
+def check_training(model, size):
     features, labels = image_features(4, size)
     before = {n: t.clone() for n, t in model.tensors()}
     cell = make_cell(model, load_strategy("full")[0], epochs=1, batch_size=4, lr=1e-3)

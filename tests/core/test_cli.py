@@ -75,6 +75,9 @@ def test_every_command_has_help_with_an_example(harness, command):
         "list backbones",
         "list datasets",
         "list suites",
+        "new strategy",
+        "new backbone",
+        "new dataset",
         "runs ls",
         "runs rm",
         "cache ls",
@@ -183,7 +186,7 @@ def test_a_traceback_is_there_when_asked_for(harness):
         main(["--debug", "run", "--lr", "fast"])
 
 
-@pytest.mark.parametrize("words", ["", "list", "runs"])
+@pytest.mark.parametrize("words", ["", "list", "new", "runs"])
 def test_a_group_without_a_command_shows_its_help(harness, words):
     status, output, errors = harness(*words.split())
     assert status in (0, 2)
@@ -321,6 +324,34 @@ def test_a_broken_plugin_is_shown_as_broken_among_the_others(harness, tmp_path, 
     assert status == 0
     assert re.search(r"^aaa +bad-plugin +broken: .*no_such_module", output, re.MULTILINE)
     assert re.search(r"^head_only +transfer-harness", output, re.MULTILINE)
+
+
+def test_a_broken_plugin_keeps_no_other_from_running(harness, images, tmp_path, monkeypatch, site):
+    points = {
+        "harness.strategies": {"aaa": "no_such_module:X"},
+        "harness.backbones": {"bbb": "no_such_module:X"},
+        "harness.datasets": {"ccc": "no_such_module:X"},
+    }
+    monkeypatch.syspath_prepend(write_plugin(tmp_path / "bad", "bad-plugin", points))
+    assert harness("run", "--data", f"folder={images}", *SMALL)[0] == 0
+    for given in (
+        ("--data", f"folder={images}", "--strategy", "aaa"),
+        ("--data", f"folder={images}", "--backbone", "bbb"),
+        ("--data", "ccc=here", "--backbone", "small"),
+    ):
+        status, _, errors = harness("run", *given)
+        assert status == 2
+        assert re.search(r"of package bad-plugin can't be loaded: .*no_such_module", one_line(errors))
+
+
+def test_two_packages_that_claim_one_name_are_named(harness, tmp_path, monkeypatch):
+    for package in ("first-plugin", "second-plugin"):
+        points = {"harness.strategies": {"same": f"{package[:5]}:X"}}
+        monkeypatch.syspath_prepend(write_plugin(tmp_path / package, package, points))
+    for words in ("list strategies", "run --data folder=nowhere --strategy same", "new strategy same"):
+        status, _, errors = harness(*words.split())
+        assert status == 2
+        assert re.search(r"'same': .*(first|second)-plugin .* and (first|second)-plugin", one_line(errors))
 
 
 def test_doctor_says_what_there_is_and_what_is_missing(harness, tmp_path, monkeypatch):

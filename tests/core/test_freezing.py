@@ -5,17 +5,11 @@ import torch
 from torch import nn
 
 from core.small import copies, image_features, make_cell, small_net, train_data
+from harness.audit import FrozenMoved, audit
 from harness.backbones.torchvision import TorchvisionBackbone
 from harness.contracts import Group, Plan, Recipe, Segment, Selector, freeze, train
 from harness.errors import UsageError
-from harness.freezing import (
-    FrozenMoved,
-    apply_segment,
-    assignments,
-    audit,
-    frozen_random,
-    prefix_stages,
-)
+from harness.freezing import apply_segment, assignments, frozen_random, prefix_stages
 from harness.plugins import load_strategy
 from harness.trainer import fit
 
@@ -71,7 +65,7 @@ def test_frozen_tensors_stay_bit_for_bit_and_trained_ones_move(net, name, stages
     assert statistics <= moved, "norm statistics of a trained stage stood still"
     held = {slot.split("/")[0] for slot in last.snapshot().optimizer}
     assert held == trained & parameters, "the optimizer holds state for other than what trains"
-    audits = audit(model, before, cell.assigned, model.describe())
+    audits = audit(cell, before, model.describe(), last.witness)
     assert {s for s, a in audits.items() if a.trained} == set(stages)
     assert all((a.moved > 0) == (a.lr_scale is not None) == (s in stages) for s, a in audits.items())
 
@@ -111,22 +105,22 @@ def test_a_frozen_stage_with_dropout_gives_the_same_twice(name, same):
 def test_the_audit_names_a_frozen_tensor_that_was_tampered_with(name):
     model = small_net()
     before = copies(model)
-    cell, _ = run(model, load_strategy("last_block")[0])
+    cell, last = run(model, load_strategy("last_block")[0])
     with torch.no_grad():
         tensor = dict(model.tensors())[name]
         tensor[(0,) * tensor.dim()] += 1
     with pytest.raises(FrozenMoved, match=f"'{name}' was frozen"):
-        audit(model, before, cell.assigned, model.describe())
+        audit(cell, before, model.describe(), last.witness)
 
 
 def test_the_audit_sees_the_last_bit():
     model = small_net()
     before = copies(model)
-    cell, _ = run(model, load_strategy("head_only")[0])
+    cell, last = run(model, load_strategy("head_only")[0])
     weight = dict(model.tensors())["block2.0.weight"].detach()
     weight[0, 0, 0, 0] = torch.nextafter(weight[0, 0, 0, 0], torch.tensor(torch.inf))
     with pytest.raises(FrozenMoved, match=r"block2\.0\.weight"):
-        audit(model, before, cell.assigned, model.describe())
+        audit(cell, before, model.describe(), last.witness)
 
 
 @pytest.mark.parametrize("net", ["small", "resnet18"])
@@ -140,9 +134,9 @@ def test_a_frozen_norm_layer_that_runs_in_train_mode_is_caught(net):
 
     norm.register_forward_pre_hook(wake)
     before = copies(model)
-    cell, _ = run(model, load_strategy("head_only")[0])
+    cell, last = run(model, load_strategy("head_only")[0])
     with pytest.raises(FrozenMoved, match=rf"'{stage}\..*(running_mean|running_var|num_batches)"):
-        audit(model, before, cell.assigned, model.describe())
+        audit(cell, before, model.describe(), last.witness)
 
 
 class Planned:
@@ -161,21 +155,21 @@ def test_norm_parameters_alone_move_and_take_their_statistics_along():
     model = small_net()
     before = copies(model)
     plan = Plan((train(norm=True, stage="block3"), freeze()))
-    cell, _ = run(model, Planned(Segment(1, plan)))
+    cell, last = run(model, Planned(Segment(1, plan)))
     moved = {n for n, t in model.tensors() if not torch.equal(t, before[n])}
     assert moved == {
         f"block3.1.{n}" for n in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     }
-    audit(model, before, cell.assigned, model.describe())
+    audit(cell, before, model.describe(), last.witness)
 
 
 def test_a_frozen_norm_layer_in_a_stage_that_trains_keeps_its_statistics():
     model = small_net()
     before = copies(model)
-    cell, _ = run(model, Planned(Segment(1, Plan((freeze(norm=True), train())))))
+    cell, last = run(model, Planned(Segment(1, Plan((freeze(norm=True), train())))))
     still = {n for n, t in model.tensors() if torch.equal(t, before[n])}
     assert still == {n for n in before if n.split(".")[:2] in (["block1", "1"], ["block3", "1"])}
-    audit(model, before, cell.assigned, model.describe())
+    audit(cell, before, model.describe(), last.witness)
 
 
 def test_a_second_segment_trains_more_and_the_first_alone_decides_until_then():

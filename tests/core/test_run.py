@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from core.small import small_net, write_folder
+from core.small import Small, small_net, write_folder
 from harness import run as run_module
 from harness import run_cell
 from harness.backbones.staged import tensor_digest
@@ -479,3 +479,20 @@ def test_memory_bounds_how_many_train_side_by_side(tmp_path, images, monkeypatch
     monkeypatch.setattr(run_module, "_cells_at_once", lambda *_: 2)
     assert results(run(PROBES, tmp_path / "pairs", images)) == whole
     assert sizes[2:] == [2, 1, 2, 1]
+
+
+def test_a_parameter_that_never_trains_fails_its_run_with_its_name(tmp_path, images, monkeypatch):
+    """And takes no other cell with it: where the plan freezes it, it may be idle."""
+
+    def build(self, weights, num_classes, head):
+        model = small_net(num_classes)
+        model.parts["block3"].register_parameter("spare", torch.nn.Parameter(torch.ones(3)))
+        model.pretrained |= {"block3.spare"}
+        return model
+
+    monkeypatch.setattr(Small, "build", build)
+    grid = replace(GRID, lrs=(1e-2,))
+    idle, failed = run(grid, tmp_path / "runs", images)
+    assert idle.record["status"] == "done"
+    assert failed.record["status"] == "failed"
+    assert failed.record["error"].startswith("'block3.spare' should train in epochs 1 to 3 but never had")

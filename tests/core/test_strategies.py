@@ -9,7 +9,7 @@ from harness.backbones.torchvision import TorchvisionBackbone
 from harness.errors import UsageError
 from harness.freezing import assignments, prefix_stages
 from harness.planner import plan_cell
-from harness.plugins import STRATEGIES, find, load_strategy
+from harness.plugins import STRATEGIES, find, load, load_strategy
 
 BLOCKS = tuple(f"block{i}" for i in range(1, 6))
 
@@ -105,7 +105,7 @@ def test_the_linear_probe_keeps_the_network_in_eval_mode(vgg16):
 
 def test_every_strategy_says_where_it_comes_from():
     for name in find(STRATEGIES):
-        strategy = load_strategy(name)[0]
+        strategy = load(STRATEGIES, name, "strategy")
         assert strategy.source
         assert strategy.summary
         assert "\n" not in strategy.summary

@@ -90,7 +90,9 @@ def fake_run(
                                "std": [0.229, 0.224, 0.225], "interpolation": "bilinear"},
                 "stages": [
                     {"name": stage, "role": role, "parameters": n, "trained": 0 if scale is None else n,
-                     "lr_scale": scale, "random": stage == "head", "moved": 0.0, "prefix": scale is None}
+                     "in_optimizer": 0 if scale is None else n, "lr_scale": scale,
+                     "lr": [{"epochs": [1, epochs], "lr": lr}] if scale else [], "norm_statistics": None,
+                     "still": {}, "random": stage == "head", "moved": 0.0, "prefix": scale is None}
                     for stage, role, n, scale in _stages(strategy)
                 ],
                 "random_stages": ["head"],

@@ -227,6 +227,34 @@ def test_failed_runs_alone_seeds_and_a_diverged_run(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("audited", [True, False])
+def test_what_training_did_to_each_stage(tmp_path, audited):
+    folder = fake_run(tmp_path, epochs=4)
+    root = json.loads((folder / "result.json").read_text())
+    stages = root["backbone"]["stages"]
+    stages[8] |= {
+        "lr": [{"epochs": [1, 2], "lr": 0.1}, {"epochs": [4, 4], "lr": 0.001}],
+        "moved": 0.0123,
+        "norm_statistics": {"before": "a", "after": "b"},
+        "still": {"head.bias_": "zero gradient"},
+    }
+    if not audited:
+        for stage in stages:
+            for key in ("in_optimizer", "lr", "norm_statistics", "still"):
+                del stage[key]
+    (folder / "result.json").write_text(json.dumps(root))
+    write([folder], tmp_path / "out")
+    page, text = ((tmp_path / "out" / name).read_text() for name in ("index.html", "report.md"))
+    Page(page)
+    row = "| head | 8,194 | 8,194 | 8,194 | 1-2: 0.1, 4: 1e-3 | 1.2e-02 | changed |"
+    assert (row in text) is audited
+    assert ("| block1 | 38,720 | 0 | 0 | frozen | 0 | none |" in text) is audited
+    assert ('<td class="wrap">1-2: 0.1, 4: 1e-3</td><td class="num">1.2e-02</td>' in page) is audited
+    assert ("**Trained in name only:** head.bias\\_ (zero gradient)." in text) is audited
+    assert ("<strong>Trained in name only:</strong> head.bias_ (zero gradient)." in page) is audited
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="can't be written"):

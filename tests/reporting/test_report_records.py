@@ -84,3 +84,43 @@ def test_predictions_that_are_not_those_of_the_result(tmp_path):
     (record,) = load_records([folder])
     with pytest.raises(RecordError, match="not those of the confusion matrix"):
         read_predictions(record)
+
+
+def test_what_an_audit_found_is_read(tmp_path):
+    folder = fake_run(tmp_path, epochs=4)
+    norm = {"before": "a", "after": "b"}
+
+    def change(root):
+        root["backbone"]["stages"][8] |= {
+            "lr": [{"epochs": [1, 2], "lr": 0.1}, {"epochs": [4, 4], "lr": 0.01}],
+            "norm_statistics": norm,
+            "still": {"head.bias": "zero gradient"},
+        }
+
+    edit(folder, change)
+    (record,) = load_records([folder])
+    network = record.result.backbone
+    assert network.audited
+    assert network.stages[8].lr == ((1, 2, 0.1), (4, 4, 0.01))
+    assert [s.norm_changed for s in network.stages] == [None] * 8 + [True]
+    assert network.still == {"head.bias": "zero gradient"}
+    norm["after"] = "a"
+    edit(folder, change)
+    assert load_records([folder])[0].result.backbone.stages[8].norm_changed is False
+    edit(folder, lambda root: root["backbone"]["stages"][8]["lr"][0].update(epochs=[1]))
+    with pytest.raises(RecordError, match=r"stages\[8\]\.lr\[0\]\.epochs' should be the first and the last"):
+        load_records([folder])
+
+
+def unaudited(root):
+    for stage in root["backbone"]["stages"]:
+        for key in ("in_optimizer", "lr", "norm_statistics", "still"):
+            del stage[key]
+
+
+def test_a_record_from_before_audits_is_read(tmp_path):
+    folder = fake_run(tmp_path)
+    edit(folder, unaudited)
+    network = load_records([folder])[0].result.backbone
+    assert not network.audited
+    assert network.still == {}

@@ -1,0 +1,58 @@
+"""One step of training by the trainer itself: what it moved, and what it should have moved."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.backbones.staged import NORM_LAYERS, StagedModel
+from harness.cell import Cell
+from harness.contracts import Recipe, Segment
+from harness.freezing import Assignment
+from harness.spec import TrainSpec
+from harness.testing.claims import attempt, require
+from harness.testing.networks import IMAGES, Shape, probe_data, probe_network
+from harness.trainer import fit
+
+LR = 0.01
+
+
+def check_step(shape: Shape, recipe: Recipe, assigned: Assignment, where: str) -> None:
+    """Trains the whole network, cut at 0, so that nothing but the plan keeps a tensor still.
+
+    ``recipe`` has one segment of one epoch, which is one step.
+    """
+    model = probe_network(shape)
+    before = {name: tensor.detach().clone() for name, tensor in model.tensors()}
+    cell = Cell(
+        model=model,
+        cuts=(0,),
+        recipe=recipe,
+        assigned=(assigned,),
+        lr=LR,
+        seed=0,
+        settings=TrainSpec(epochs=1, batch_size=IMAGES),
+        device=torch.device("cpu"),
+        origin=before,
+    )
+    with torch.random.fork_rng(devices=[]):
+        attempt(f"{where}: one step of training", lambda: list(fit(cell, probe_data())))
+    moved = {n for n, t in model.tensors() if n in before and not torch.equal(t.detach(), before[n])}
+    trained = {name for name, scale in assigned.items() if scale is not None}
+    expected = trained | _live_statistics(model, recipe.segments[0], trained)
+    for name in sorted(expected - moved):
+        raise AssertionError(f"{where}: '{name}' trains (multiplier {assigned.get(name, 1)}) but didn't move")
+    surplus = sorted(moved - expected)
+    require(not surplus, f"{where}: frozen, but moved: {', '.join(surplus[:3])}")
+
+
+def _live_statistics(model: StagedModel, segment: Segment, trained: set[str]) -> set[str]:
+    """Statistics of the norm layers that train: the others run in eval mode."""
+    if segment.mode == "eval":
+        return set()
+    return {
+        f"{path}.{buffer}"
+        for path, module in model.parts.named_modules()
+        if isinstance(module, NORM_LAYERS)
+        and any(f"{path}.{name}" in trained for name, _ in module.named_parameters(recurse=False))
+        for buffer, _ in module.named_buffers(recurse=False)
+    }
