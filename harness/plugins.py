@@ -95,7 +95,7 @@ _SPEC = re.compile(r"(?P<name>[A-Za-z_][\w.-]*)(?:\[(?P<options>.*)\])?")
 
 
 def load_strategy(text: str) -> tuple[Any, str, str]:
-    """``last_k[k=2]`` -> (the strategy, its name, the canonical text with every option)."""
+    """``last_k[k=2]`` -> (the strategy, its name, the canonical text with every option that has a value)."""
     match = _SPEC.fullmatch(text.strip())
     if not match:
         raise UsageError(f"bad strategy '{text}': NAME or NAME[option=value,...]")
@@ -107,7 +107,8 @@ def load_strategy(text: str) -> tuple[Any, str, str]:
         return load_strategy(alias)
     if not is_dataclass(strategy):
         return strategy, name, name
-    options = ",".join(f"{f.name}={getattr(strategy, f.name)}" for f in fields(strategy))
+    given = {f.name: getattr(strategy, f.name) for f in fields(strategy)}
+    options = ",".join(f"{key}={value}" for key, value in given.items() if value is not None)
     return strategy, name, f"{name}[{options}]" if options else name
 
 
