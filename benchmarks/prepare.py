@@ -83,9 +83,9 @@ def _native(backbone: str):  # type: ignore[no-untyped-def]
     from harness.backbones.torchvision import TorchvisionBackbone
 
     if backbone == "vgg_quarter":
-        from harness_benchmarks import QuarterNetwork  # type: ignore[import-not-found]
+        from harness_benchmarks import quarter_network  # type: ignore[import-not-found]
 
-        return QuarterNetwork()
+        return quarter_network()
     return TorchvisionBackbone(backbone).native("none")[0]
 
 

@@ -10,19 +10,15 @@ from torch import nn
 
 from benchmarks.rivals.loop import Say
 from benchmarks.rivals.pillow_data import EpochOrder, eval_loader, train_loader
-from benchmarks.rivals.tutorial import accuracy
-from benchmarks.setting import Network, Setting, open_setting
-from benchmarks.work import Cell, CellResult, Outcome, Phases, Work
+from benchmarks.rivals.tutorial import accuracy, one_by_one
+from benchmarks.setting import Network, Setting
+from benchmarks.work import Cell, CellResult, Outcome, Work
 
 
 def run(work: Work, say: Say) -> Outcome:
     if work.precision == "bf16" or work.device != "cpu":
         raise RuntimeError("fastai is measured on a processor in full precision only")
-    phases = Phases()
-    setting = open_setting(work)
-    with phases.measure("train"):
-        results = tuple(_cell(setting, cell, say) for cell in work.cells)
-    return Outcome(results, phases.seconds)
+    return one_by_one(work, say, _cell)
 
 
 class _Streams(Callback):

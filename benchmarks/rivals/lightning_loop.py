@@ -12,20 +12,16 @@ from torch.nn import functional as F
 
 from benchmarks.rivals.loop import Say
 from benchmarks.rivals.pillow_data import EpochOrder, eval_loader, train_loader
-from benchmarks.rivals.tutorial import accuracy
-from benchmarks.setting import Setting, open_setting
-from benchmarks.work import Cell, CellResult, Outcome, Phases, Work
+from benchmarks.rivals.tutorial import accuracy, one_by_one
+from benchmarks.setting import Setting
+from benchmarks.work import Cell, CellResult, Outcome, Work
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 _PRECISION = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
 
 def run(work: Work, say: Say) -> Outcome:
-    phases = Phases()
-    setting = open_setting(work)
-    with phases.measure("train"):
-        results = tuple(_cell(setting, cell, say) for cell in work.cells)
-    return Outcome(results, phases.seconds)
+    return one_by_one(work, say, _cell)
 
 
 class _Module(lightning.LightningModule):

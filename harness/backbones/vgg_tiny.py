@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -24,18 +25,18 @@ EMBEDDED = Path(__file__).with_name("vgg_tiny.safetensors")
 PREPROCESS = Preprocess(size=SIZE, resize=SIZE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
-class TinyNetwork(nn.Module):
-    """VGG16's topology at an eighth of its width for 64 x 64 pixels, in torchvision's key names.
+class NarrowVGG(nn.Module):
+    """VGG16's topology in torchvision's key names: five blocks of ``widths``, two layers of ``hidden``.
 
-    ``[n, 3, 64, 64]`` float to ``[n, classes]`` logits. Its last map has 2 x 2 cells, so what
-    is VGG's pooling to a fixed size is the identity here.
+    ``[n, 3, size, size]`` float to ``[n, classes]`` logits. What is VGG's pooling to a fixed size is the
+    identity here.
     """
 
-    def __init__(self, classes: int = CLASSES) -> None:
+    def __init__(self, widths: Sequence[int], hidden: int, size: int, classes: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
-        for width, depth in zip(WIDTHS, DEPTHS, strict=True):
+        for width, depth in zip(widths, DEPTHS, strict=True):
             for _ in range(depth):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
                 channels = width
@@ -43,13 +44,13 @@ class TinyNetwork(nn.Module):
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.Identity()
         self.classifier = nn.Sequential(
-            nn.Linear(channels * (SIZE // 32) ** 2, HIDDEN),
+            nn.Linear(channels * (size // 32) ** 2, hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(),
-            nn.Linear(HIDDEN, HIDDEN),
+            nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(),
-            nn.Linear(HIDDEN, classes),
+            nn.Linear(hidden, classes),
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -58,6 +59,13 @@ class TinyNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
+
+
+class TinyNetwork(NarrowVGG):
+    """VGG16 at an eighth of its width for 64 x 64 pixels."""
+
+    def __init__(self, classes: int = CLASSES) -> None:
+        super().__init__(WIDTHS, HIDDEN, SIZE, classes)
 
 
 @dataclass(frozen=True)

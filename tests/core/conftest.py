@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from core.small import write_folder, write_plugin
+from harness.cli import main
 
 TESTS = Path(__file__).parents[1]
 
@@ -64,3 +66,22 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def harness(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[object, str, str]]]:
+    """Runs a command line in ``tmp_path``; returns (exit status, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> tuple[object, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            main(list(map(str, arguments)))
+        captured = capsys.readouterr()
+        return exit.value.code, captured.out, captured.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)

@@ -13,7 +13,7 @@ from torch import nn
 
 from harness.backbones.staged import Stage, StagedModel
 from harness.cell import Cell, TrainData
-from harness.contracts import Preprocess, Strategy
+from harness.contracts import Preprocess, Recipe, Segment, StageInfo, Strategy
 from harness.features import Features
 from harness.freezing import assignments, shared_cuts
 from harness.prefix import compute_prefix, row_shapes
@@ -48,6 +48,18 @@ def small_net(num_classes: int = 2, covered: bool = True) -> StagedModel:
                     tensor.copy_(noise.abs() + 0.5 if "running_var" in name else 0.3 * noise)
         model.pretrained = frozenset(names)
     return model
+
+
+class Planned:
+    """A strategy of given segments."""
+
+    source = summary = "a test"
+
+    def __init__(self, *segments: Segment) -> None:
+        self.segments = segments
+
+    def recipe(self, stages: Sequence[StageInfo], epochs: int) -> Recipe:
+        return Recipe(self.segments)
 
 
 class Small:

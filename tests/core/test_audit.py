@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from core.small import copies, image_features, make_cell, small_net, train_data
+from core.small import Planned, copies, image_features, make_cell, small_net, train_data
 from harness import trainer
 from harness.audit import FrozenMoved, NeverTrained, RateSpan, audit
-from harness.contracts import Group, Plan, Recipe, Segment, Selector, freeze, train
+from harness.contracts import Group, Plan, Segment, Selector, freeze, train
 from harness.features import Features
 from harness.trainer import fit, fit_together
 from harness.witness import Witness
@@ -18,16 +18,6 @@ from harness.witness import Witness
 HEAD = Plan((train(role="head"), freeze()))
 BLOCK = Plan((train(stage="block3"), freeze()))
 ALL = Plan((train(),))
-
-
-class Planned:
-    source = summary = "a test"
-
-    def __init__(self, *segments):
-        self.segments = segments
-
-    def recipe(self, stages, epochs):
-        return Recipe(self.segments)
 
 
 class Run:

@@ -16,28 +16,6 @@ from harness.cli import COMMANDS, main
 SMALL = ("--backbone", "small", "--epochs", "1", "--batch-size", "16", "--threads", "1", "--device", "cpu")
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.fixture
-def harness(capsys):
-    """Runs a command line; returns (exit status, standard output, standard error)."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            main(list(map(str, arguments)))
-        captured = capsys.readouterr()
-        return exit.value.code, captured.out, captured.err
-
-    return run
-
-
 # --------------------------------------------------------------------------- help
 
 
@@ -460,39 +438,3 @@ def test_a_signal_ends_a_run_which_then_can_go_on(harness, images, tmp_path, num
     # Nobody holds the folder any more.
     assert harness("runs", "rm", "--unfinished")[0] == 0
     assert not folder.exists()
-
-
-def test_a_plan_is_printed_and_nothing_is_trained(harness, site, images, tmp_path):
-    status, output, _ = harness("run", "--data", f"folder={images}", "--backbone", "small", "--plan")
-    assert status == 0
-    assert "frozen prefix small block1..pool at 32 px: 60 images x 1 view" in output
-    assert not (tmp_path / "runs").exists()
-
-
-def test_kept_features_are_listed_and_removed(harness, site, images, tmp_path):
-    words = ["run", "--data", f"folder={images}", "--backbone", "small", "--epochs", "1", "--keep-features"]
-    assert harness(*words)[0] == 0
-    status, output, _ = harness("cache", "ls")
-    assert status == 0
-    name = re.search(
-        r"^([0-9a-f]{24}) +0\.0 MiB +60 images +small block1\.\.pool at 32 px, plain", output, re.M
-    )[1]
-    status, _, errors = harness("cache", "rm", "nothing")
-    assert status == 2
-    assert "'nothing'" in one_line(errors)
-    assert harness("cache", "rm")[0] == 2
-    status, output, _ = harness("cache", "rm", name)
-    assert status == 0
-    assert output.startswith(f"removed {name}")
-    assert name not in harness("cache", "ls")[1]
-    assert harness("cache", "rm", "--all")[0] == 0
-    assert harness("cache", "ls")[1] == ""
-
-
-def test_what_a_killed_run_left_is_shown_and_removed(harness, tmp_path):
-    draft = tmp_path / "cache" / "features" / ".draft-abc"
-    draft.mkdir(parents=True)
-    (draft / "rows.bin").write_bytes(b"x" * 2**20)
-    assert re.search(r"\.draft-abc +1\.0 MiB +unfinished", harness("cache", "ls")[1])
-    assert harness("cache", "rm", "--unfinished")[1] == "removed .draft-abc, 1.0 MiB\n"
-    assert not draft.exists()

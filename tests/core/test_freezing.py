@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.small import copies, image_features, make_cell, small_net, train_data
+from core.small import Planned, copies, image_features, make_cell, small_net, train_data
 from harness.audit import FrozenMoved, audit
 from harness.backbones.torchvision import TorchvisionBackbone
 from harness.contracts import Group, Plan, Recipe, Segment, Selector, freeze, train
@@ -137,18 +137,6 @@ def test_a_frozen_norm_layer_that_runs_in_train_mode_is_caught(net):
     cell, last = run(model, load_strategy("head_only")[0])
     with pytest.raises(FrozenMoved, match=rf"'{stage}\..*(running_mean|running_var|num_batches)"):
         audit(cell, before, model.describe(), last.witness)
-
-
-class Planned:
-    """A strategy of given segments."""
-
-    source = summary = "a test"
-
-    def __init__(self, *segments):
-        self.segments = segments
-
-    def recipe(self, stages, epochs):
-        return Recipe(self.segments)
 
 
 def test_norm_parameters_alone_move_and_take_their_statistics_along():

@@ -1,13 +1,11 @@
 """``harness show plan``: stages, rates by epoch, prefix, arithmetic; against figures worked out by hand."""
 
 import re
-import signal
 from xml.etree import ElementTree
 
 import pytest
 
 from core.small import small_net, write_plugin
-from harness.cli import main
 from harness.contracts import Group, Plan, Recipe, Segment, Selector, freeze, train
 from harness.freezing import assignments
 from harness.stage_plan import stage_plans
@@ -51,22 +49,6 @@ def test_what_trains_is_counted_once_and_a_segment_without_epochs_is_none():
     assert found["head"].lr == ((1, 2, 1e-2),)
     assert found["block1"].lr == ()
     assert [found[n].prefix for n in ("block1", "block3", "pool", "fc", "head")] == [2, 2, 1, 1, 0]
-
-
-@pytest.fixture
-def harness(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            main(list(map(str, arguments)))
-        captured = capsys.readouterr()
-        return exit.value.code, captured.out, captured.err
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
 
 
 def table(output):
