@@ -6,66 +6,28 @@ the old one or the new one, never half of each file.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.errors import UsageError
 from harness.suites import Reference
-from reports import figures, formats, markdown
-from reports.model import Cell, Example, Experiment, ReportData
-from reports.style import Picture
+from reports import formats, markdown, sections
+from reports.model import Example, ReportData
 from reports.thumbnails import thumbnail
-
-Images = Literal["embed", "names", "none"]
+from reports.views import Images, view
 
 FOLDER = "report_files"
 # What an earlier report may have left in the folder: its own files alone are ever removed.
 OWN_FILE = re.compile(r"(experiment|cell|example)-[\w-]+\.(svg|jpg)")
-
-
-@dataclass(frozen=True)
-class Shot:
-    """An example with its thumbnail, a JPEG, where there is one."""
-
-    example: Example
-    jpeg: bytes | None
-    file: str
-
-    @property
-    def uri(self) -> str:
-        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg or b'').decode()}"
-
-
-@dataclass(frozen=True)
-class CellView:
-    """A cell with its figures."""
-
-    cell: Cell
-    curves: Picture | None
-    confusion: Picture | None
-
-
-@dataclass(frozen=True)
-class View:
-    """An experiment with everything that its part of the report shows."""
-
-    experiment: Experiment
-    accuracies: Picture
-    overview: Picture | None
-    cells: tuple[CellView, ...]
-    shots: tuple[Shot, ...]
 
 
 def write_report(
@@ -83,22 +45,25 @@ def write_report(
     """
     if images not in ("embed", "names", "none"):
         raise UsageError(f"--images should be embed, names or none, it is '{images}'")
-    views = tuple(_view(e, images, load_image) for e in data.experiments)
+    views = tuple(view(e, images, load_image) for e in data.experiments)
     context = {
         "report": data,
         "views": views,
         "images": images,
         "private": any(s.jpeg for v in views if not v.experiment.data.card.redistributable for s in v.shots),
         "folder": FOLDER,
+        "opening": sections.OPENING,
+        "sections": sections.EXPERIMENT,
+        "closing": sections.CLOSING,
     }
     files: dict[Path, bytes] = {
         out / "index.html": _render(_html(), "report.html.j2", context),
         out / "report.md": _render(_markdown(), "report.md.j2", context),
     }
-    for view in views:
-        for drawn in _pictures(view):
+    for v in views:
+        for drawn in v.pictures:
             files[out / FOLDER / f"{drawn.name}.svg"] = drawn.file.encode()
-        for shot in view.shots:
+        for shot in v.shots:
             if shot.jpeg:
                 files[out / FOLDER / shot.file] = shot.jpeg
     try:
@@ -106,25 +71,6 @@ def write_report(
     except OSError as error:
         raise UsageError(f"the report can't be written to '{out}': {error.strerror or error}") from error
     return list(files)
-
-
-def _view(e: Experiment, images: Images, load_image: Callable[[Example], bytes | None]) -> View:
-    shown = e.examples.shown if images != "none" else ()
-    return View(
-        experiment=e,
-        accuracies=figures.accuracies(e),
-        overview=figures.overview(e),
-        cells=tuple(CellView(c, figures.curves(c), figures.confusion(c)) for c in e.cells),
-        shots=tuple(
-            Shot(example, load_image(example) if images == "embed" else None, f"example-{e.number}-{i}.jpg")
-            for i, example in enumerate(shown, start=1)
-        ),
-    )
-
-
-def _pictures(view: View) -> list[Picture]:
-    found = [view.accuracies, view.overview, *(p for c in view.cells for p in (c.curves, c.confusion))]
-    return [p for p in found if p is not None]
 
 
 @cache

@@ -1,0 +1,48 @@
+"""The sections of a report and their order: for the page, the Markdown and the table of contents alike.
+
+A section is a line here and two templates, ``_KEY.html.j2`` and ``_KEY.md.j2``, without their heading.
+Those of an experiment see it as ``v`` (:class:`~reports.views.View`) and ``e`` (``v.experiment``), with
+``first`` (the :class:`~reports.record_types.Result` that stands for what all cells share) and ``spec``;
+those of the whole report see ``report`` (:class:`~reports.model.ReportData`) and ``views``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from reports.model import ReportData
+from reports.views import View
+
+Shown = TypeVar("Shown")
+
+
+def _always(_: object) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Section(Generic[Shown]):
+    """A part with a heading; ``shown`` says whether there is anything to say."""
+
+    key: str
+    title: str
+    shown: Callable[[Shown], bool] = _always
+
+
+OPENING: tuple[Section[ReportData], ...] = (Section("summary", "Summary"),)
+
+EXPERIMENT: tuple[Section[View], ...] = (
+    Section("methods", "Introduction and methods"),
+    Section("cells", "Cells"),
+    Section("errors", "Misclassified examples"),
+    Section("published", "Beside published figures", lambda v: bool(v.experiment.published)),
+    Section("discussion", "Discussion"),
+    Section("card", "Data and responsible use"),
+)
+
+CLOSING: tuple[Section[ReportData], ...] = (
+    Section("failed", "Failed runs", lambda report: bool(report.failed)),
+    Section("reproduce", "Reproduce"),
+)
