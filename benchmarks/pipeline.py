@@ -20,9 +20,10 @@ from PIL import Image
 from torchvision import transforms
 
 from harness.contracts import Preprocess
-from harness.data.decode import decode, resize_crop_each
+from harness.data.decode import resize_crop_each
 from harness.data.face_drawing import draw
 from harness.data.face_model import cast, imagine
+from harness.data.image_file import decode
 
 Pipeline = Callable[[Sequence[bytes]], list[np.ndarray]]
 

@@ -11,7 +11,8 @@ import torch
 
 from harness import kept
 from harness.backbones.staged import StagedModel
-from harness.data.prepare import PreparedData, read_images
+from harness.data.pixels import read_images
+from harness.data.prepare import PreparedData
 from harness.feature_keys import PLAIN, Conditions, describe_prefix, feature_keys, views
 from harness.features import BATCH, Features, FeatureSource, Recomputed, as_input, as_rows, run_prefix
 from harness.placement import Placement, make_placement

@@ -1,18 +1,15 @@
-"""From the bytes of an image file to the pixels a network sees: decode, resize, crop."""
+"""From image files to the pixels a network sees: decode, resize, crop."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
-import simplejpeg
 import torch
-from PIL import Image, ImageOps
 
 from harness.contracts import Preprocess
+from harness.data.image_file import decode, read_file
 from harness.data.resize import resize
 from harness.errors import DataError
 
@@ -21,72 +18,6 @@ DECODER_VERSION = 2  # part of every cache key; raised when the same bytes decod
 _CHUNK = 16
 _RESIZED_TOGETHER = 1 << 21  # bytes; more is no faster
 _SHOWN = 5
-_START_OF_FRAME = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, Huffman-coded
-_NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
-_SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
-
-
-def decode(data: bytes, name: str) -> np.ndarray:
-    """The pixels of an image file, uint8 ``[h, w, 3]`` in RGB, turned as its EXIF data say.
-
-    Equal to Pillow's ``exif_transpose`` and ``convert("RGB")``; of an animation the first frame.
-    16-bit grey is scaled to 8 bits, where Pillow would clip it. Raises DataError naming ``name``
-    for what can't be decoded, JPEGs with damaged data and images beyond Pillow's bound on pixels.
-    """
-    try:
-        if not data:
-            raise ValueError("the file is empty")
-        if _is_plain_jpeg(data):
-            return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
-        return _decode_with_pillow(data)
-    except Exception as error:  # a decoder of a foreign format may raise anything on damaged bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
-            reason = "not an image in a format that Pillow knows"
-        raise DataError(f"can't decode image {name}: {reason}") from error
-
-
-def _check_pixels(width: int, height: int) -> None:
-    bound = Image.MAX_IMAGE_PIXELS
-    if bound is not None and width * height > bound:
-        raise ValueError(f"{width} x {height} pixels exceed the bound of {bound}")
-
-
-def _is_plain_jpeg(data: bytes) -> bool:
-    """Is it an 8-bit grey or three-channel JPEG without EXIF or XMP (which may turn the image)?"""
-    if not data.startswith(b"\xff\xd8\xff"):
-        return False
-    plain = False
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF or marker in _NO_LENGTH:
-            position += 1 if marker == 0xFF else 2
-            continue
-        if marker == 0xE1:
-            return False
-        if marker == 0xDA:
-            return plain
-        if marker in _START_OF_FRAME and position + 10 <= len(data):
-            precision, channels = data[position + 4], data[position + 9]
-            plain = precision == 8 and channels in (1, 3)
-            height, width = (int.from_bytes(data[position + i : position + i + 2], "big") for i in (5, 7))
-            _check_pixels(width, height)
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return False
-
-
-def _decode_with_pillow(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as opened:
-        _check_pixels(*opened.size)
-        opened.load()
-        image = ImageOps.exif_transpose(opened)
-        if image.mode in _SIXTEEN_BIT:
-            grey = (np.asarray(image) >> 8).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        if image.mode in ("I", "F"):
-            raise ValueError(f"pixels of mode {image.mode} (32 bits) have no set range")
-        return np.array(image.convert("RGB"))
 
 
 def resize_crop(image: np.ndarray, preprocess: Preprocess) -> torch.Tensor:
@@ -162,7 +93,7 @@ def load_images(
         def decoded() -> Iterator[np.ndarray]:
             for row in range(start, min(start + _CHUNK, len(paths))):
                 try:
-                    image = decode(_read(paths[row]), paths[row])
+                    image = decode(read_file(paths[row]), paths[row])
                 except DataError as error:
                     errors.append(error)
                 else:
@@ -183,13 +114,6 @@ def load_images(
     if failures:
         raise _summary(failures, len(paths))
     return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"can't decode image {path}: {error.strerror}") from error
 
 
 def _summary(failures: list[DataError], total: int) -> DataError:

@@ -12,9 +12,10 @@ from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode, v2
 
 from harness.contracts import Preprocess
-from harness.data.decode import decode, load_images, resize_crop, resize_crop_each
+from harness.data.decode import load_images, resize_crop, resize_crop_each
 from harness.data.face_drawing import draw
 from harness.data.face_model import cast, imagine
+from harness.data.image_file import decode
 from harness.data.resize import resize
 from harness.errors import DataError
 
