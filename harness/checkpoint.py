@@ -67,7 +67,7 @@ def read_resume(folder: RunFolder, device: torch.device, conditions: str) -> Sna
 def write_checkpoint(
     folder: RunFolder, cell: Cell, before: Mapping[str, torch.Tensor], base: str
 ) -> dict[str, str]:
-    """``checkpoint.safetensors``: the tensors that differ from ``before``, whose digest is ``base``.
+    """Writes the tensors that differ from ``before``, whose digest is ``base``.
 
     Returns the digests of the base they belong to and of themselves, which its metadata hold too.
     """
@@ -78,5 +78,27 @@ def write_checkpoint(
     digests = {"base": base, "checkpoint": tensor_digest(changed.items())}
     # One key: with several, safetensors writes them in an order that differs from run to run.
     metadata = {"harness": json.dumps({"format": FORMAT, "run": folder.name, **digests})}
-    write_atomic(folder.path / "checkpoint.safetensors", lambda p: save_file(changed, p, metadata))
+    write_atomic(folder.checkpoint, lambda p: save_file(changed, p, metadata))
     return digests
+
+
+def read_checkpoint(folder: RunFolder, digests: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """The tensors that ``write_checkpoint`` wrote, on the CPU.
+
+    Raises RecordError, naming the file, where it is absent, can't be read or isn't the one whose
+    ``digests`` (``base``, ``checkpoint``) the run recorded.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = folder.checkpoint
+    if not file.exists():
+        raise RecordError(f"'{file}' is gone: without it there is no trained network")
+    try:
+        with safe_open(file, framework="pt") as handle:
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+            base = json.loads((handle.metadata() or {})["harness"])["base"]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"can't read '{file}': {' '.join(str(error).split())}") from error
+    if base != digests["base"] or tensor_digest(tensors.items()) != digests["checkpoint"]:
+        raise RecordError(f"'{file}' isn't what its run recorded (its digest differs): train it again")
+    return tensors

@@ -92,6 +92,15 @@ class RunSpec:
         """Plain JSON values."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> RunSpec:
+        """From what ``spec.json`` holds. What a record of an earlier version lacks has its default.
+
+        Raises KeyError, TypeError or a UsageError for anything else.
+        """
+        own = {f.name: found[f.name] for f in fields(cls)}
+        return cls(**own | {"data": DataSpec(**found["data"]), "train": TrainSpec(**found["train"])})
+
     def identity(self, data_digest: str, weights_digest: str) -> str:
         """Ten hex digits of the hash of the spec with the data's and the weights' digests.
 

@@ -72,6 +72,11 @@ class RunFolder:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def checkpoint(self) -> Path:
+        """The tensors that training changed."""
+        return self.path / "checkpoint.safetensors"
+
     def status(self) -> str:
         """``done``, ``failed``, ``unfinished`` or ``absent``."""
         if (self.path / RESULT).exists():
