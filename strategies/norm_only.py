@@ -21,5 +21,7 @@ class NormOnly:
 
     def recipe(self, stages: Sequence[StageInfo], epochs: int) -> Recipe:
         if not any(p.norm for s in stages for p in s.parameters if p.role != "head"):
-            raise UsageError("norm_only: this backbone has no norm layers with parameters; vgg16_bn has")
+            raise UsageError(
+                "norm_only: this backbone has no norm layers with parameters; resnet_tiny and vgg16_bn have"
+            )
         return Recipe((Segment(epochs, Plan((train(norm=True), train(role="head"), freeze()))),))

@@ -136,7 +136,7 @@ def _layout(native: nn.Module, preprocess: Preprocess) -> Layout:
     for family, layout in (
         (_models.VGG, vgg_layout),
         (_models.AlexNet, _alexnet),
-        (_models.ResNet, _resnet),
+        (_models.ResNet, resnet_layout),
         (_models.SqueezeNet, _squeezenet),
         (_models.MobileNetV2, _mobilenet),
         (_models.MobileNetV3, _mobilenet),
@@ -179,7 +179,8 @@ def _alexnet(native: Any, preprocess: Preprocess) -> Layout:
     )
 
 
-def _resnet(native: Any, preprocess: Preprocess) -> Layout:
+def resnet_layout(native: Any, preprocess: Preprocess) -> Layout:
+    """ResNet: stem, layer1..layer4, pool, head."""
     return Layout(
         stages=(
             StageLayout("stem", "body", ("conv1", "bn1", "relu", "maxpool")),

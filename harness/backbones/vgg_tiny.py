@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import nn
 
-from harness.backbones.layout import stage_network
+from harness.backbones.embedded import CLASSES, SIZE, build_embedded
 from harness.backbones.staged import StagedModel
 from harness.backbones.torchvision import vgg_layout
-from harness.backbones.weights import load_into, preprocess_from, read_weight_file
-from harness.contracts import Preprocess
 
-SIZE = 64
 WIDTHS = (8, 16, 32, 64, 64)  # an eighth of VGG16's
 DEPTHS = (2, 2, 3, 3, 3)
 HIDDEN = 256
-CLASSES = 17  # attributes that the embedded weights were trained on
-EMBEDDED = Path(__file__).with_name("vgg_tiny.safetensors")
-PREPROCESS = Preprocess(size=SIZE, resize=SIZE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
 class NarrowVGG(nn.Module):
@@ -70,17 +63,13 @@ class TinyNetwork(NarrowVGG):
 
 @dataclass(frozen=True)
 class VGGTiny:
-    """The embedded backbone; its weights are remade by ``python -m harness.backbones.pretrain_tiny``."""
+    """The embedded backbone without norm layers.
+
+    ``python -m harness.backbones.pretrain_tiny --backbone vgg_tiny`` remakes its weights.
+    """
 
     name: ClassVar[str] = "vgg_tiny"
     default_weights: ClassVar[str] = "embedded"
 
     def build(self, weights: str, num_classes: int, head: str) -> StagedModel:
-        native = TinyNetwork()
-        preprocess, covered = PREPROCESS, frozenset[str]()
-        layout = vgg_layout(native, preprocess)
-        if weights != "none":
-            source = read_weight_file(EMBEDDED if weights == "embedded" else Path(weights).expanduser())
-            preprocess = preprocess_from(source.metadata, preprocess, source.name)
-            covered = load_into(native, source, layout.optional_keys())
-        return stage_network(native, layout, preprocess, covered, num_classes, head)
+        return build_embedded(self.name, TinyNetwork(), vgg_layout, weights, num_classes, head)

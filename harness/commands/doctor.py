@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,8 +76,11 @@ def _data() -> Iterator[tuple[str, str]]:
 def _weights() -> Iterator[tuple[str, str]]:
     import torch
 
-    embedded = importlib.resources.files("harness.backbones") / "vgg_tiny.safetensors"
-    yield "vgg_tiny weights", "in the package" if embedded.is_file() else "missing: install the package again"
+    from harness.backbones.embedded import embedded_file
+
+    for name in ("vgg_tiny", "resnet_tiny"):
+        there = embedded_file(name).is_file()
+        yield f"{name} weights", "in the package" if there else "missing: install the package again"
     hub = Path(torch.hub.get_dir()) / "checkpoints"
     found = sorted(p.name for p in hub.glob("*.pth")) if hub.is_dir() else []
     yield "ImageNet weights", f"downloaded to {hub} when asked ({', '.join(found) or 'none there yet'})"

@@ -6,7 +6,7 @@ from torch import nn
 
 from core.small import Planned, copies, image_features, make_cell, small_net, train_data
 from harness.audit import FrozenMoved, audit
-from harness.backbones.torchvision import TorchvisionBackbone
+from harness.backbones.resnet_tiny import ResNetTiny
 from harness.contracts import Group, Plan, Recipe, Segment, Selector, freeze, train
 from harness.errors import UsageError
 from harness.freezing import apply_segment, assignments, frozen_random, prefix_stages
@@ -31,14 +31,14 @@ RESNET = {
 }
 CASES = [
     pytest.param(net, name, stages, id=f"{net}-{name}")
-    for net, table in (("small", STRATEGIES), ("resnet18", RESNET))
+    for net, table in (("small", STRATEGIES), ("resnet_tiny", RESNET))
     for name, stages in table.items()
 ]
 
 
 def network(name):
     torch.manual_seed(0)
-    return small_net() if name == "small" else TorchvisionBackbone(name).build("none", 2, "own")
+    return small_net() if name == "small" else ResNetTiny().build("embedded", 2, "own")
 
 
 def run(model, strategy, **settings):
@@ -123,7 +123,7 @@ def test_the_audit_sees_the_last_bit():
         audit(cell, before, model.describe(), last.witness)
 
 
-@pytest.mark.parametrize("net", ["small", "resnet18"])
+@pytest.mark.parametrize("net", ["small", "resnet_tiny"])
 def test_a_frozen_norm_layer_that_runs_in_train_mode_is_caught(net):
     model = network(net)
     stage = "block1" if net == "small" else "layer1"
