@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from harness.heatmaps import HeatMap
 from harness.stats import Interval, Spread
 from harness.suites import Reference
 from harness.verdicts import Verdict
@@ -91,26 +92,54 @@ class Statement:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The class that a cell takes an image for, and the probability it gives that class.
+
+    ``heat`` shows what in the image spoke for it, where ``harness explain`` has been run; it was read
+    from the activations of ``stage``.
+    """
+
+    cell: Cell
+    prediction: str
+    probability: float
+    heat: HeatMap | None = None
+    stage: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Example:
-    """A test image that the best cell gets wrong; ``path`` is where its run read it."""
+    """A test image with the answers of one cell or of two; ``path`` is where its run read it."""
 
     name: str
     path: str
     root: str | None
     label: str
-    prediction: str
-    probability: float
+    answers: tuple[Answer, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Test images of one kind: ``shown`` out of ``total``.
+
+    ``random`` and ``confident`` are mistakes of the best cell; ``fixed`` are those of another cell that
+    the best one gets right, ``broken`` those of the best cell that the other gets right.
+    """
+
+    kind: Literal["random", "confident", "fixed", "broken"]
+    total: int
+    shown: tuple[Example, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Examples:
-    """A random choice of a cell's mistakes: ``shown`` out of ``mistakes``."""
+    """What the best cell gets wrong, and what it does otherwise than the cell ``against``."""
 
     cell: Cell
+    against: Cell | None
     mistakes: int
     seed: int
-    shown: tuple[Example, ...]
+    galleries: tuple[Gallery, ...]
 
 
 @dataclass(frozen=True)

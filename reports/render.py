@@ -21,9 +21,10 @@ from markupsafe import Markup
 from harness.errors import UsageError
 from harness.suites import Reference
 from reports import formats, markdown, sections
-from reports.model import Example, ReportData
+from reports.model import ReportData
+from reports.shots import Images, LoadImage
 from reports.thumbnails import thumbnail
-from reports.views import Images, view
+from reports.views import view
 
 FOLDER = "report_files"
 # What an earlier report may have left in the folder: its own files alone are ever removed.
@@ -35,7 +36,7 @@ def write_report(
     out: Path,
     images: Images = "names",
     *,
-    load_image: Callable[[Example], bytes | None] = thumbnail,
+    load_image: LoadImage = thumbnail,
 ) -> list[Path]:
     """Writes ``index.html``, ``report.md`` and the latter's figures into ``out``; returns their paths.
 
@@ -50,7 +51,7 @@ def write_report(
         "report": data,
         "views": views,
         "images": images,
-        "private": any(s.jpeg for v in views if not v.experiment.data.card.redistributable for s in v.shots),
+        "private": any(any(v.jpegs) for v in views if not v.experiment.data.card.redistributable),
         "folder": FOLDER,
         "opening": sections.OPENING,
         "sections": sections.EXPERIMENT,
@@ -63,9 +64,8 @@ def write_report(
     for v in views:
         for drawn in v.pictures:
             files[out / FOLDER / f"{drawn.name}.svg"] = drawn.file.encode()
-        for shot in v.shots:
-            if shot.jpeg:
-                files[out / FOLDER / shot.file] = shot.jpeg
+        for jpeg in v.jpegs:
+            files[out / FOLDER / jpeg.file] = jpeg.content
     try:
         _write(files, out / FOLDER)
     except OSError as error:

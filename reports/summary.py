@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from harness.errors import UsageError
 from harness.stats import wilson
 from harness.verdicts import judge
 from reports.compare import compare, settings_of
 from reports.discussion import discuss
-from reports.model import Cell, Example, Examples, Experiment, ReportData, StrategyText
+from reports.examples import Wanted, check_against, find_examples
+from reports.model import Cell, Experiment, ReportData, StrategyText
 from reports.predictions import read_predictions
 from reports.published import published_rows
 from reports.record_types import Predictions, Record, Result
@@ -20,19 +19,26 @@ from reports.wording import banners, bare, cell_names, report_title, signature, 
 
 
 def build_report(
-    records: Iterable[Record], *, title: str | None = None, examples: int = 5, seed: int = 0
+    records: Iterable[Record],
+    *,
+    title: str | None = None,
+    examples: int = 5,
+    seed: int = 0,
+    against: str | None = None,
 ) -> ReportData:
     """What the report on ``records`` says.
 
-    ``examples`` misclassified test images of each best cell are chosen at random with ``seed``.
-    Raises :class:`~harness.errors.UsageError` without any record and
-    :class:`~harness.errors.RecordError` for predictions that can't be read.
+    ``examples`` test images of each kind are shown for each best cell, the random ones chosen with
+    ``seed``; ``against`` names the cell that it is set beside (:func:`reports.examples.find_examples`).
+    Raises :class:`~harness.errors.UsageError` without any record or for an ``against`` that no cell is
+    called, and :class:`~harness.errors.RecordError` for predictions that can't be read.
     """
     records = tuple(records)
     if not records:
         raise UsageError("there is no finished run to report on; make some: harness run --suite faces")
     if examples < 0:
         raise UsageError(f"--examples should be 0 or more, it is {examples}")
+    wanted = Wanted(examples, seed, against)
     groups: dict[tuple[object, ...], list[tuple[Record, Result]]] = {}
     for record in records:
         if record.result is not None:
@@ -40,7 +46,8 @@ def build_report(
     experiments: list[Experiment] = []
     for group in groups.values():
         taken = sum(len(e.cells) for e in experiments)
-        experiments.append(_experiment(len(experiments) + 1, taken, group, examples, seed))
+        experiments.append(_experiment(len(experiments) + 1, taken, group, wanted))
+    check_against(against, experiments)
     return ReportData(
         title=report_title(title, experiments),
         banners=banners(experiments),
@@ -60,7 +67,7 @@ def _key(record: Record, result: Result) -> tuple[object, ...]:
 
 
 def _experiment(
-    number: int, taken: int, group: Sequence[tuple[Record, Result]], examples: int, seed: int
+    number: int, taken: int, group: Sequence[tuple[Record, Result]], wanted: Wanted
 ) -> Experiment:
     record, result = group[0]
     cells = tuple(
@@ -81,7 +88,7 @@ def _experiment(
         ranked_on=ranked_on,
         comparisons=comparisons,
         discussion=discuss(settings, ranked_on, comparisons, result.data),
-        examples=_examples(settings[0].cells, ranked_on, examples, seed),
+        examples=find_examples(settings, ranked_on, wanted),
         published=published_rows(cells),
         strategies=_strategies(cells),
         train=tuple((key.replace("_", " "), record.spec.train[key]) for key in shared),
@@ -117,35 +124,6 @@ def _images(p: Predictions) -> str:
     digest = hashlib.blake2b("\x00".join(p.ids).encode("utf-8", "surrogatepass"), digest_size=16)
     digest.update(p.label.tobytes())
     return digest.hexdigest()
-
-
-def _examples(cells: Sequence[Cell], ranked_on: str, wanted: int, seed: int) -> Examples:
-    """A random choice of the mistakes of the best cell (over seeds: of the one that ranks first)."""
-
-    def rank(cell: Cell) -> float:
-        val = cell.result.val
-        return val.accuracy if ranked_on == "validation" and val else cell.test.accuracy
-
-    cell = max(cells, key=rank)
-    p, data = read_predictions(cell.record), cell.result.data
-    wrong = np.flatnonzero(p.label != p.prediction)
-    chosen = np.random.Generator(np.random.PCG64(seed)).permutation(wrong)[:wanted]
-    return Examples(
-        cell=cell,
-        mistakes=len(wrong),
-        seed=seed,
-        shown=tuple(
-            Example(
-                name=p.ids[i],
-                path=p.paths[i],
-                root=data.path,
-                label=data.class_names[p.label[i]],
-                prediction=data.class_names[p.prediction[i]],
-                probability=float(p.probabilities[i, p.prediction[i]]),
-            )
-            for i in chosen
-        ),
-    )
 
 
 def _strategies(cells: Sequence[Cell]) -> tuple[StrategyText, ...]:

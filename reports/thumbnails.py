@@ -18,13 +18,25 @@ KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 def thumbnail(example: Example) -> bytes | None:
     """A JPEG of the example's image, ``None`` where the file is gone or is no image."""
-    for path in _places(example):
-        try:
-            if path.is_file():
-                return _encode(path)
-        except (OSError, ValueError, SyntaxError, *BOMBS):
-            continue
-    return None
+    path = find_image(example)
+    try:
+        return _encode(path) if path else None
+    except (OSError, ValueError, SyntaxError, *BOMBS):
+        return None
+
+
+def find_image(example: Example) -> Path | None:
+    """Where the example's file lies now, ``None`` where it is gone."""
+    return next((path for path in _places(example) if _is_file(path)), None)
+
+
+def to_jpeg(image: Image.Image) -> bytes:
+    """The pixels of an RGB image and nothing else of it, as a JPEG."""
+    bare = Image.new("RGB", image.size)
+    bare.paste(image)
+    target = io.BytesIO()
+    bare.save(target, "JPEG", quality=QUALITY)
+    return target.getvalue()
 
 
 def _places(example: Example) -> list[Path]:
@@ -35,14 +47,17 @@ def _places(example: Example) -> list[Path]:
     return [path, root / path, root.parent / path]
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _encode(path: Path) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=KINDS) as opened:
             image = (ImageOps.exif_transpose(opened) or opened).convert("RGB")
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    bare = Image.new("RGB", image.size)
-    bare.paste(image)
-    target = io.BytesIO()
-    bare.save(target, "JPEG", quality=QUALITY)
-    return target.getvalue()
+    return to_jpeg(image)

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from reports import figures
-from reports.model import Cell, Example, Experiment
+from reports.model import Cell, Experiment
+from reports.shots import GalleryView, Images, Jpeg, LoadImage, gallery_views
 from reports.style import Picture
-
-Images = Literal["embed", "names", "none"]
-
-
-@dataclass(frozen=True)
-class Shot:
-    """An example with its thumbnail, a JPEG, where there is one."""
-
-    example: Example
-    jpeg: bytes | None
-    file: str
-
-    @property
-    def uri(self) -> str:
-        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg or b'').decode()}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +28,7 @@ class View:
     accuracies: Picture
     overview: Picture | None
     cells: tuple[CellView, ...]
-    shots: tuple[Shot, ...]
+    galleries: tuple[GalleryView, ...]
 
     @property
     def pictures(self) -> list[Picture]:
@@ -52,17 +36,18 @@ class View:
         found = [self.accuracies, self.overview, *(p for c in self.cells for p in (c.curves, c.confusion))]
         return [p for p in found if p is not None]
 
+    @property
+    def jpegs(self) -> Iterator[Jpeg]:
+        """All pictures made of test images."""
+        return (jpeg for gallery in self.galleries for jpeg in gallery.jpegs)
 
-def view(e: Experiment, images: Images, load_image: Callable[[Example], bytes | None]) -> View:
+
+def view(e: Experiment, images: Images, load_image: LoadImage) -> View:
     """The experiment with its figures drawn and its examples loaded."""
-    shown = e.examples.shown if images != "none" else ()
     return View(
         experiment=e,
         accuracies=figures.accuracies(e),
         overview=figures.overview(e),
         cells=tuple(CellView(c, figures.curves(c), figures.confusion(c)) for c in e.cells),
-        shots=tuple(
-            Shot(example, load_image(example) if images == "embed" else None, f"example-{e.number}-{i}.jpg")
-            for i, example in enumerate(shown, start=1)
-        ),
+        galleries=gallery_views(e.number, e.examples, images, load_image),
     )

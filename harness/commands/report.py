@@ -11,7 +11,7 @@ from harness.errors import UsageError
 
 
 @click.command(
-    "report", epilog="Example: harness report runs --out report --images names && xdg-open report/index.html"
+    "report", epilog="Example: harness report runs --out report --images embed && xdg-open report/index.html"
 )
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
@@ -27,19 +27,24 @@ from harness.errors import UsageError
     type=click.IntRange(0),
     default=5,
     show_default=True,
-    help="Misclassified test images to show.",
+    help="Test images to show of each kind: random and confident mistakes, fixed, broken.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Which ones: seed of the random choice.",
+    help="Seed of the random choice.",
+)
+@click.option(
+    "--against",
+    metavar="CELL",
+    help="Cell to set the best one beside: its number, name, strategy or run.  [default: the simplest]",
 )
 @click.option(
     "--images",
     type=click.Choice(["embed", "names", "none"]),
-    default="embed",
+    default="names",
     show_default=True,
     help="Show the images themselves, their names, or neither.",
 )
@@ -49,6 +54,7 @@ def command(
     title: str | None,
     examples: int,
     seed: int,
+    against: str | None,
     images: Literal["embed", "names", "none"],
 ) -> None:
     """Write a Markdown and a self-contained HTML report.
@@ -61,7 +67,7 @@ def command(
     from reports.render import write_report
     from reports.summary import build_report
 
-    data = build_report(load_records(folders), title=title, examples=examples, seed=seed)
+    data = build_report(load_records(folders), title=title, examples=examples, seed=seed, against=against)
     for path in write_report(data, out, images):
         click.echo(path)
 

@@ -169,17 +169,6 @@ def test_failed_runs_are_kept(tmp_path):
     assert not report(folders[:1]).experiments
 
 
-def test_examples_are_drawn_by_their_seed(tmp_path):
-    folder = fake_run(tmp_path, path="somewhere")
-    first = report([folder], seed=3).experiments[0].examples
-    assert first.mistakes == 15
-    assert (len(first.shown), first.seed) == (5, 3)
-    assert all(e.label != e.prediction and e.root == "somewhere" for e in first.shown)
-    assert report([folder], seed=3).experiments[0].examples.shown == first.shown
-    assert report([folder], seed=4).experiments[0].examples.shown != first.shown
-    assert len(report([folder], examples=99).experiments[0].examples.shown) == 15
-
-
 def test_the_embedded_sample_says_so(tmp_path):
     data = report([fake_run(tmp_path, card={"embedded": True, "title": "Drawn faces"})])
     assert data.title.endswith("(embedded sample)")

@@ -158,13 +158,13 @@ def images_of(tmp_path, **options):
 
 @pytest.mark.usefixtures("no_figures")
 def test_embedded_thumbnails_lose_their_metadata(tmp_path):
-    files = write([images_of(tmp_path)], tmp_path / "out", "embed")
+    files = write([images_of(tmp_path)], tmp_path / "out", "embed", examples=15)
     text = (tmp_path / "out" / "index.html").read_text()
-    assert text.count("data:image/jpeg;base64,") == 5
+    assert text.count("data:image/jpeg;base64,") == 15
     assert "Do not pass this file on" in text
     assert "Do not pass this folder on" in (tmp_path / "out" / "report.md").read_text()
     small = [f for f in files if f.suffix == ".jpg"]
-    assert len(small) == 5
+    assert len(small) == 15
     assert b"secret" not in small[0].read_bytes()
     with Image.open(io.BytesIO(small[0].read_bytes())) as image:
         assert max(image.size) <= 176
@@ -185,11 +185,11 @@ def test_thumbnails_go_when_they_are_no_longer_asked_for(tmp_path):
 @pytest.mark.usefixtures("no_figures")
 def test_images_by_name_or_not_at_all(tmp_path):
     run = fake_run(tmp_path, ids=[f"face{i}.jpg" for i in range(150)])
-    write([run], tmp_path / "names", "names")
+    write([run], tmp_path / "names", "names", examples=15)
     write([run], tmp_path / "none", "none")
-    assert len(set(re.findall(r"face\d+\.jpg", (tmp_path / "names" / "index.html").read_text()))) == 5
+    assert len(set(re.findall(r"face\d+\.jpg", (tmp_path / "names" / "index.html").read_text()))) == 15
     assert "face" not in (tmp_path / "none" / "index.html").read_text()
-    assert "None is shown, as asked." in (tmp_path / "none" / "report.md").read_text()
+    assert "No image is named or shown, as asked." in (tmp_path / "none" / "report.md").read_text()
 
 
 @pytest.mark.usefixtures("no_figures")
