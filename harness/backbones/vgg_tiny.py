@@ -11,7 +11,7 @@ from torch import nn
 
 from harness.backbones.embedded import CLASSES, SIZE, build_embedded
 from harness.backbones.staged import StagedModel
-from harness.backbones.torchvision import vgg_layout
+from harness.backbones.torchvision_layouts import vgg_layout
 
 WIDTHS = (8, 16, 32, 64, 64)  # an eighth of VGG16's
 DEPTHS = (2, 2, 3, 3, 3)
