@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
@@ -10,6 +9,10 @@ from typing import Any
 import click
 
 from harness import plugins
+from harness.commands import backbone_table
+from harness.errors import UsageError
+
+DETAILS = 12  # networks that are looked into unless asked otherwise
 
 _PAGE = """# Strategies
 
@@ -58,8 +61,11 @@ def strategies_page(names: Iterable[str]) -> str:
     """``docs/strategies.md``: what the plugins say of themselves."""
     rows = []
     for name in names:
-        strategy = plugins.load(plugins.STRATEGIES, name, "strategy")
-        rows.append((f"`{name}`", _options(strategy), strategy.summary, strategy.source))
+        try:
+            strategy = plugins.load(plugins.STRATEGIES, name, "strategy")
+            rows.append((f"`{name}`", _options(strategy), strategy.summary, strategy.source))
+        except plugins.PluginError as error:
+            click.echo(f"skipped: {error}", err=True)
     lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
     return _PAGE + "".join(f"| {line} |\n" for line in lines)
 
@@ -78,11 +84,23 @@ def datasets() -> None:
     _described(plugins.DATASETS, "dataset", "summary")
 
 
-@command.command("backbones", epilog="Example: harness list backbones --match '*resnet*'")
+@command.command("backbones", epilog="Example: harness list backbones --match 'timm:resnet*' --details 5")
 @click.option(
-    "--match", default=None, help="Show the networks of every family whose name matches, e.g. 'vgg*'."
+    "--match",
+    metavar="PATTERN",
+    default=None,
+    help="Networks of every family whose name fits, e.g. resnet, 'vgg1?', 'timm:*vit*'.",
 )
-def backbones(match: str | None) -> None:
+@click.option(
+    "--details",
+    type=click.IntRange(0),
+    default=DETAILS,
+    show_default=True,
+    help="Look into so many of them: images' side in pixels, parameters, GMACs of an image (- where they "
+    "can't be counted), whether a frozen prefix can be cut off, stages. Each is built without weights, "
+    "which takes a second or more; the others are listed by name.",
+)
+def backbones(match: str | None, details: int) -> None:
     """Backbones: by their own name, by a short name, or as FAMILY:NAME."""
     if match is None:
         rows = [(name, f.package, "") for name, f in plugins.find(plugins.BACKBONES).items()]
@@ -92,14 +110,18 @@ def backbones(match: str | None) -> None:
         ]
         _echo(rows)
         return
-    pattern = match if any(c in match for c in "*?[") else f"*{match}*"
-    for name in plugins.find(plugins.BACKBONES):
-        if fnmatch.fnmatchcase(name, pattern):
-            click.echo(name)
-    for family in plugins.find(plugins.FAMILIES):
-        for model in plugins.load(plugins.FAMILIES, family, "backbone family").names():
-            if fnmatch.fnmatchcase(model, pattern):
-                click.echo(f"{family}:{model}")
+    names, faults = backbone_table.matching(match)
+    for fault in faults:
+        click.echo(f"skipped: {fault}", err=True)
+    if not names:
+        raise UsageError(f"--match '{match}' fits no network; harness list backbones shows the families")
+    if seen := names[:details]:
+        for line in backbone_table.table(seen, max(map(len, seen))):
+            click.echo(line)
+    for name in names[details:]:
+        click.echo(name)
+    if left := len(names) - len(seen):
+        click.echo(f"{left} of {len(names)} by name only: --details {len(names)} looks into all", err=True)
 
 
 @command.command("suites", epilog="Example: harness list suites")
