@@ -1,7 +1,8 @@
-"""Intervals and paired tests of test-set figures.
+"""Intervals and tests of test-set figures, from counts.
 
 SciPy's implementations are used where it has them; what it lacks (Newcombe's interval, Holm's
-correction) is written out here with its source.
+correction, signs exchanged a group at a time) is written out here with its source, and the tests
+hold it against statsmodels. What resamples images is in :mod:`harness.resampling`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # of every test, after correction
+POWER = 0.80  # with which the smallest resolvable difference would be found
 
 
 class Interval(NamedTuple):
@@ -49,6 +51,26 @@ def newcombe_difference(right_a: int, n_a: int, right_b: int, n_b: int, level: f
     return Interval(a - b - below, a - b + above)
 
 
+class ZTest(NamedTuple):
+    """A z statistic, the standard error under the hypothesis of no difference, the two-sided p-value."""
+
+    z: float
+    se: float
+    p: float
+
+
+def unpaired_z(share_a: float, n_a: int, share_b: float, n_b: int) -> ZTest:
+    """Whether two shares of independent samples differ: the z test with the pooled share.
+
+    For the same images it wastes the pairing and is too careful; it is all that two published
+    figures allow. Two shares that are both 0 or both 1 don't differ.
+    """
+    pooled = (share_a * n_a + share_b * n_b) / (n_a + n_b)
+    se = math.sqrt(pooled * (1 - pooled) * (1 / n_a + 1 / n_b))
+    z = (share_a - share_b) / se if se else 0.0
+    return ZTest(z, se, float(2 * norm.sf(abs(z))))
+
+
 def mcnemar_exact(only_a: int, only_b: int) -> float:
     """Two-sided p-value that two classifiers are equally often right on the same images.
 
@@ -58,6 +80,37 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     if only_a + only_b == 0:
         return 1.0
     return float(binomtest(int(only_a), int(only_a + only_b), 0.5).pvalue)
+
+
+def sign_flip_exact(differences: Sequence[int] | np.ndarray) -> float:
+    """The same p-value where images come in groups (people), from a group's right answers of ``a`` less
+    those of ``b``, int ``[groups]``.
+
+    Fisher's randomisation test (1935): were the two alike, a group's difference could as well have had
+    the other sign. All sign patterns are counted, by adding group after group to the distribution of
+    the sum. With groups of one image it is the exact McNemar test.
+    """
+    sizes = np.abs(np.asarray(differences, dtype=np.int64))
+    sizes = sizes[sizes > 0]
+    reach, observed = int(sizes.sum()), abs(int(np.sum(differences)))
+    chances = np.zeros(2 * reach + 1)
+    chances[reach] = 1.0
+    for size in sizes:
+        chances = 0.5 * (np.roll(chances, size) + np.roll(chances, -size))
+    sums = np.abs(np.arange(-reach, reach + 1))
+    return min(1.0, float(chances[sums >= observed].sum()))
+
+
+def smallest_difference(se: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The difference of two shares that a test at ``alpha`` finds with probability ``power``.
+
+    ``se`` is the standard error of the difference if there were none: for pairs the root of the share
+    of images on which exactly one of the two is right, over the root of ``n`` (Connor, Biometrics 43,
+    1987, to first order). Never less than what so many images can show at all: with ``k`` images of
+    difference, all to one side, exact McNemar gives ``2 / 2**k``.
+    """
+    fewest = math.ceil(math.log2(2 / alpha))
+    return max(float(norm.isf(alpha / 2) + norm.ppf(power)) * se, fewest / n)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

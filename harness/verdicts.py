@@ -1,14 +1,15 @@
 """The verdict of one cell: what its curves and its confusion matrix say, with the evidence.
 
 The checks go from the gravest to the mildest and the first that applies decides: diverged,
-collapsed, underfitting, overfitting, healthy. The thresholds are the module's constants.
+collapsed, underfitting, overfitting, healthy. The thresholds are the module's constants. Each verdict
+but the last comes with what to try, in options of ``harness run``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,8 @@ Kind = Literal["healthy", "overfitting", "underfitting", "collapsed", "diverged"
 COLLAPSED_SHARE = 0.995
 # ... unless nearly every image is of that class, when the same answers would be right.
 DOMINANT_CLASS = 0.99
+# A training loss this close, relatively, to the entropy of the class shares has learned those alone.
+AT_THE_PRIOR = 0.02
 # Standard errors that a balanced accuracy may lie from 1/K and still be no better than blind.
 NOISE_Z = 1.96
 
@@ -39,10 +42,23 @@ TRAIN_FALL = 0.10
 
 @dataclass(frozen=True)
 class Verdict:
-    """A kind and one sentence of evidence."""
+    """A kind, one sentence of evidence, and one of advice (empty where nothing is wrong)."""
 
     kind: Kind
     evidence: str
+    advice: str = ""
+
+
+ADVICE: Mapping[Kind, str] = {
+    "diverged": "Try a smaller learning rate (--lr) and --precision fp32.",
+    "collapsed": "Try a learning rate ten times smaller (--lr), a strategy that trains less, and other seeds "
+    "(--seed): whether a cell collapses can depend on them.",
+    "underfitting": "Try more epochs (--epochs), a larger learning rate (--lr), or a strategy that trains "
+    "more.",
+    "overfitting": "Try --select best, more varied images (--flip, --augment), --weight-decay, or a "
+    "strategy that trains less.",
+    "healthy": "",
+}
 
 
 def judge(
@@ -65,13 +81,14 @@ def judge(
     last = selected_epoch or len(train_loss)
     train, val = list(train_loss)[:last], list(val_loss)[:last]
     entropy = prior_entropy(train_counts)
-    return (
+    found = (
         _diverged(train_loss, val_loss, test_loss)
-        or _collapsed(np.asarray(confusion), class_names)
+        or _collapsed(np.asarray(confusion), class_names, _prior_loss(train, entropy))
         or _underfitting(train, val, entropy)
         or _overfitting(train, val)
         or _healthy(train, val)
     )
+    return replace(found, advice=ADVICE[found.kind])
 
 
 def prior_entropy(counts: Sequence[int]) -> float:
@@ -93,7 +110,15 @@ def _diverged(
     return None
 
 
-def _collapsed(confusion: np.ndarray, names: Sequence[str]) -> Verdict | None:
+def _prior_loss(train: Sequence[float | None], entropy: float) -> str:
+    """What the last training loss says of a collapse; empty where it says nothing."""
+    last = train[-1] if train else None
+    if last is None or entropy <= 0 or abs(last / entropy - 1) > AT_THE_PRIOR:
+        return ""
+    return f"; the training loss ends at {last:.3f}, the entropy of the class shares being {entropy:.3f}"
+
+
+def _collapsed(confusion: np.ndarray, names: Sequence[str], loss: str) -> Verdict | None:
     n, classes = int(confusion.sum()), len(confusion)
     if n == 0 or classes < 2:
         return None
@@ -104,7 +129,7 @@ def _collapsed(confusion: np.ndarray, names: Sequence[str]) -> Verdict | None:
         return Verdict(
             "collapsed",
             f"It answers '{names[top]}' for {_pct(share)} of the test images, whatever they show; "
-            f"that class is {_pct(true_share)} of them.",
+            f"that class is {_pct(true_share)} of them{loss}.",
         )
     present = truth > 0
     right = int(np.trace(confusion))
@@ -119,7 +144,7 @@ def _collapsed(confusion: np.ndarray, names: Sequence[str]) -> Verdict | None:
         return Verdict(
             "collapsed",
             f"Its balanced accuracy, {_pct(balanced)}, is within noise of the {_pct(blind)} of a model "
-            f"that doesn't look, and its accuracy is that of always naming the largest class.",
+            f"that doesn't look, and its accuracy is that of always naming the largest class{loss}.",
         )
     return None
 

@@ -1,86 +1,100 @@
-"""Which cells are better than which: ranked by validation, tested on the same test images."""
+"""Which settings are better than which: ranked by validation, tested on the same test images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
-from harness.stats import ALPHA, holm, mcnemar_exact, spread
-from reports.model import Cell, Comparison, Setting
+from harness.resampling import over_seeds
+from harness.stats import ALPHA, holm, spread, wilson
+from reports.outcomes import BestWorst, Comparison, OutcomeT, Setting
+from reports.pairwise import compare_pair
 
-# All pairs are compared up to this many; beyond, the best setting against each other one, since a
-# correction over hundreds of comparisons that nobody reads would hide the few that matter.
+# All pairs are compared up to this many; beyond, the first and the last of the ranking against each other
+# one, since a correction over thousands of comparisons that nobody reads would hide the few that matter.
 MOST_PAIRS = 15
 
 Relation = Literal["first", "second", "neither", "unknown"]
 
 
-def settings_of(cells: Iterable[Cell]) -> tuple[tuple[Setting, ...], Literal["validation", "test"]]:
+def settings_of(
+    cells: Iterable[OutcomeT],
+) -> tuple[tuple[Setting[OutcomeT], ...], Literal["validation", "test"]]:
     """The cells gathered over their seeds, best first, and what they are ranked on.
 
     Validation accuracy ranks; where a cell has none, test accuracy does for all of them.
     """
-    by_name: dict[str, list[Cell]] = {}
+    by_name: dict[str, list[OutcomeT]] = {}
     for cell in cells:
         by_name.setdefault(cell.setting, []).append(cell)
     settings = [_setting(name, tuple(group)) for name, group in by_name.items()]
     on_validation = all(s.val_accuracy for s in settings)
 
-    def rank(s: Setting) -> tuple[float, str]:
+    def rank(s: Setting[OutcomeT]) -> tuple[float, str]:
         return (-(s.val_accuracy.mean if on_validation and s.val_accuracy else s.accuracy.mean), s.name)
 
     return tuple(sorted(settings, key=rank)), "validation" if on_validation else "test"
 
 
-def _setting(name: str, cells: tuple[Cell, ...]) -> Setting:
-    val = [c.result.val.accuracy for c in cells if c.result.val is not None]
+def _setting(name: str, cells: tuple[OutcomeT, ...]) -> Setting[OutcomeT]:
+    val = [c.val_accuracy for c in cells if c.val_accuracy is not None]
+    correct = [c.correct for c in cells if c.correct is not None and c.images == cells[0].images]
     return Setting(
         name=name,
         cells=cells,
         accuracy=spread([c.test.accuracy for c in cells]),
         macro_f1=spread([c.test.macro_f1 for c in cells]),
         val_accuracy=spread(val) if len(val) == len(cells) else None,
+        over_seeds=over_seeds(np.stack(correct), cells[0].groups) if len(correct) == len(cells) > 1 else None,
+        collapse_interval=wilson(sum(c.verdict.kind == "collapsed" for c in cells), len(cells)),
     )
 
 
 def compare(settings: Sequence[Setting]) -> tuple[Comparison, ...]:
-    """The paired tests between settings (best first), corrected for their number.
+    """The tests between settings (best first), corrected by Holm for their number.
 
-    Two settings are compared seed by seed where they share seeds, else by their first cells;
-    cells that weren't tested on the same images are left out.
+    Two settings that weren't tested on the same images are left out.
     """
-    pairs = [pair for a, b in combinations(settings, 2) for pair in _pairs(a, b)]
+    pairs = list(combinations(settings, 2))
     if len(pairs) > MOST_PAIRS:
-        pairs = [pair for other in settings[1:] for pair in _pairs(settings[0], other)]
-    counts = [(int(np.sum(a.correct & ~b.correct)), int(np.sum(b.correct & ~a.correct))) for a, b in pairs]
-    p_values = [mcnemar_exact(*found) for found in counts]
-    rows = zip(pairs, counts, p_values, holm(p_values), strict=True)
+        first, *between, last = settings
+        pairs = [(first, other) for other in settings[1:]] + [(other, last) for other in between]
+    # The smallest difference that could be found is that of Holm's first and strictest step.
+    found = [compare_pair(a, b, ALPHA / len(pairs)) for a, b in pairs]
+    rows = [row for row in found if row is not None]
     return tuple(
-        Comparison(a, b, a.test.n, only_a, only_b, p, adjusted, adjusted < ALPHA)
-        for (a, b), (only_a, only_b), p, adjusted in rows
+        replace(row, adjusted=adjusted, supported=adjusted < ALPHA, compared=len(rows))
+        for row, adjusted in zip(rows, holm([row.p for row in rows]), strict=True)
     )
 
 
-def _pairs(a: Setting, b: Setting) -> list[tuple[Cell, Cell]]:
-    seeds = {cell.seed: cell for cell in b.cells}
-    shared = [(cell, seeds[cell.seed]) for cell in a.cells if cell.seed in seeds]
-    return [(x, y) for x, y in shared or [(a.cells[0], b.cells[0])] if x.images == y.images]
-
-
 def relation(comparisons: Iterable[Comparison], a: Setting, b: Setting) -> Relation:
-    """Which of two settings is better: only where every seed they share supports it."""
-    signs = set()
+    """Which of two settings is better, as far as the test supports it."""
     for c in comparisons:
-        if (c.first.setting, c.second.setting) == (a.name, b.name):
-            sign = 1
-        elif (c.first.setting, c.second.setting) == (b.name, a.name):
-            sign = -1
-        else:
-            continue
-        signs.add(int(np.sign(c.difference)) * sign if c.supported else 0)
-    if not signs:
-        return "unknown"
-    return "first" if signs == {1} else "second" if signs == {-1} else "neither"
+        if {c.first.name, c.second.name} == {a.name, b.name}:
+            if not c.supported:
+                return "neither"
+            return "first" if (c.difference > 0) == (c.first.name == a.name) else "second"
+    return "unknown"
+
+
+def best_and_worst(settings: Sequence[Setting], comparisons: Sequence[Comparison]) -> BestWorst:
+    """The settings that the test can't tell from the one that ranks first, and from the one that ranks last.
+
+    One that it tells from neither is in both.
+    """
+    if len(settings) < 2:
+        return BestWorst(tuple(s.name for s in settings), ())
+    first, *others = settings
+    last = settings[-1]
+    to_first = {s.name: relation(comparisons, first, s) for s in others}
+    best = (first.name, *(name for name, found in to_first.items() if found == "neither"))
+    beside_last = [s.name for s in others[:-1] if relation(comparisons, s, last) == "neither"]
+    return BestWorst(
+        best=() if "second" in to_first.values() else best,
+        worst=(*beside_last, last.name) if to_first[last.name] == "first" else (),
+    )

@@ -4,78 +4,102 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 
-from harness.stats import LEVEL, Spread, wilson
-from reports.compare import relation
-from reports.formats import count, interval, listing, p_value, percent, plural
-from reports.model import Comparison, Setting, Statement
-from reports.record_types import DataFacts
+from reports.caveats import caveats
+from reports.compare import best_and_worst, relation
+from reports.formats import interval, listing, p_value, percent, plural
+from reports.outcomes import BestWorst, Comparison, Setting, Statement
+from reports.phrases import evidence, figure
 
 # Pairs that the test set can't tell apart are listed up to this many; the table holds them all.
 MOST_EQUAL = 10
 
 
 def discuss(
-    settings: Sequence[Setting], ranked_on: str, comparisons: Sequence[Comparison], data: DataFacts
+    settings: Sequence[Setting],
+    ranked_on: str,
+    comparisons: Sequence[Comparison],
+    *,
+    embedded: bool = False,
+    missing: int = 0,
 ) -> tuple[Statement, ...]:
-    """The statements about one experiment; ``settings`` are ordered best first."""
+    """The statements about one experiment; ``settings`` are ordered best first.
+
+    ``embedded`` says that the data are the sample that comes with the program, ``missing`` how many
+    listed images were absent.
+    """
+    standing = best_and_worst(settings, comparisons)
     return (
-        *_best(settings, ranked_on, comparisons),
-        *_worst(settings, ranked_on, comparisons),
+        *_best(settings, ranked_on, comparisons, standing),
+        *_worst(settings, ranked_on, comparisons, standing),
         *_collapsed(settings),
-        *_equal(settings, comparisons),
+        *_equal(settings, comparisons, standing),
         *_verdicts(settings),
-        *_caveats(settings, ranked_on, comparisons, data),
+        *caveats(settings, ranked_on, comparisons, embedded=embedded, missing=missing),
     )
 
 
-def _best(settings: Sequence[Setting], ranked_on: str, rows: Sequence[Comparison]) -> Iterator[Statement]:
-    best, others = settings[0], settings[1:]
+def _best(
+    settings: Sequence[Setting], ranked_on: str, rows: Sequence[Comparison], standing: BestWorst
+) -> Iterator[Statement]:
+    first, others = settings[0], settings[1:]
     if not others:
-        yield Statement("best", f"One cell, {best.name}: {_figure(best)}. There is nothing to compare.")
+        yield Statement("best", f"One cell, {first.name}: {figure(first)}. There is nothing to compare.")
         return
-    by = _ranking(best, ranked_on)
-    text = [f"Best by {by}: {best.name}. On the test images it reaches {_figure(best)}."]
     found: dict[str, list[Setting]] = {"first": [], "second": [], "neither": [], "unknown": []}
     for other in others:
-        found[relation(rows, best, other)].append(other)
+        found[relation(rows, first, other)].append(other)
+    by = _ranking(first, ranked_on)
+    if standing.best[1:]:
+        text = [
+            f"Best group: {listing(standing.best)}. {first.name} ranks first by {by} and reaches "
+            f"{figure(first)} on the test images, which don't tell it from "
+            f"{'the other' if len(standing.best) == 2 else 'the others'} of the group."
+        ]
+    elif standing.best and found["first"]:
+        text = [f"Best by {by}: {first.name}. On the test images it reaches {figure(first)}."]
+    else:
+        text = [f"First by {by}: {first.name}. On the test images it reaches {figure(first)}."]
     if found["first"]:
-        gaps = [f"{s.name} (by {_gap(best, s)} points)" for s in found["first"]]
-        worst_p = max(c.adjusted for c in rows for s in found["first"] if _is(c, best, s))
+        gaps = [f"{s.name} (by {_gap(first, s)} points)" for s in found["first"]]
+        worst_p = max(c.adjusted for c in rows for s in found["first"] if _is(c, first, s))
         text.append(f"The test confirms that it is better than {listing(gaps)}; corrected {p_value(worst_p)}"
                     f"{' or less' if len(gaps) > 1 and worst_p >= 1e-4 else ''}.")  # fmt: skip
     if found["second"]:
         text.append(
-            f"The test contradicts the ranking: {listing([s.name for s in found['second']])} "
+            f"The test contradicts the ranking, so that no best is named: "
+            f"{listing([s.name for s in found['second']])} "
             f"{'is' if len(found['second']) == 1 else 'are'} right more often on the test images."
         )
-    if found["neither"]:
-        names = listing([s.name for s in found["neither"]])
-        text.append(f"Not distinguishable from it on these images: {names}.")
+        if found["neither"]:
+            text.append(f"Not told from it: {listing([s.name for s in found['neither']])}.")
     if found["unknown"]:
         text.append(f"Not tested on the same images: {listing([s.name for s in found['unknown']])}.")
     yield Statement("best", " ".join(text))
 
 
-def _worst(settings: Sequence[Setting], ranked_on: str, rows: Sequence[Comparison]) -> Iterator[Statement]:
+def _worst(
+    settings: Sequence[Setting], ranked_on: str, rows: Sequence[Comparison], standing: BestWorst
+) -> Iterator[Statement]:
     if len(settings) < 2:
         return
-    best, worst = settings[0], settings[-1]
-    if relation(rows, best, worst) in ("neither", "unknown"):
-        yield Statement(
-            "worst",
-            f"{worst.name} ranks last by {_ranking(worst, ranked_on)} and reaches {_figure(worst)} on the "
-            "test images, but no test shows it to be worse than the best.",
-        )
+    first, last = settings[0], settings[-1]
+    if not standing.worst:
+        if relation(rows, first, last) in ("neither", "unknown"):
+            yield Statement(
+                "worst",
+                f"{last.name} ranks last by {_ranking(last, ranked_on)} and reaches {figure(last)} on the "
+                "test images, but no test shows it to be worse than the first.",
+            )
         return
-    others = [s for s in settings[1:-1] if relation(rows, s, worst) == "neither"]
-    gap = _gap(best, worst)
-    text = f"Worst by {_ranking(worst, ranked_on)}: {worst.name} with {_figure(worst)}, "
-    below = not gap.startswith("−")
-    text += f"{gap} points below the best." if below else "yet above the best on the test images."
-    if others:
-        text += f" Not distinguishable from it on these images: {listing([s.name for s in others])}."
+    by, gap = _ranking(last, ranked_on), _gap(first, last)
+    if len(standing.worst) == 1:
+        text = f"Worst by {by}: {last.name} with {figure(last)}, {gap} points below the first."
+    else:
+        text = (
+            f"Worst group: {listing(standing.worst)}, which the test images don't tell from {last.name}; "
+            f"that one ranks last by {by} and reaches {figure(last)}, {gap} points below the first."
+        )
     yield Statement("worst", text)
 
 
@@ -85,33 +109,31 @@ def _collapsed(settings: Sequence[Setting]) -> Iterator[Statement]:
         if not fallen:
             continue
         whole = len(setting.cells)
-        how = "collapsed" if whole == 1 else f"collapsed with {len(fallen)} of {plural(whole, 'seed')}"
+        how = "collapsed"
+        if whole > 1:
+            how += f" with {len(fallen)} of {plural(whole, 'seed')} ({interval(setting.collapse_interval)} %)"
         text = f"{setting.name} {how}. {fallen[0].verdict.evidence} Its accuracy says only how common "
         text += "the classes are"
         best = settings[0]
         text += (
-            f"; it lies {_gap(best, setting)} points below the best." if best is not setting and whole == 1
+            f"; it lies {_gap(best, setting)} points below the first." if best is not setting and whole == 1
             else "."
         )  # fmt: skip
-        yield Statement("collapsed", text)
+        yield Statement("collapsed", f"{text} {fallen[0].verdict.advice}")
 
 
-def _equal(settings: Sequence[Setting], rows: Sequence[Comparison]) -> Iterator[Statement]:
-    """The pairs that the test can't tell apart and that no statement above has named."""
-    pairs = [
-        (a, b) for a, b in combinations(settings[1:], 2)
-        if relation(rows, a, b) == "neither"
-    ]  # fmt: skip
-    for a, b in pairs[:MOST_EQUAL]:
-        found = [c for c in rows if _is(c, a, b)]
-        c = min(found, key=lambda c: c.adjusted)
-        seeds = "" if len(found) == 1 else f" with seed {c.first.seed}"
+def _equal(
+    settings: Sequence[Setting], rows: Sequence[Comparison], standing: BestWorst
+) -> Iterator[Statement]:
+    """The pairs that the test can't tell apart, but for those that the groups name already."""
+    named = {*standing.best[:1], *standing.worst[-1:]}
+    pairs = [c for c in rows if not c.supported and not {c.first.name, c.second.name} & named]
+    for c in pairs[:MOST_EQUAL]:
         yield Statement(
             "equal",
-            f"{a.name} and {b.name} are not distinguishable: {percent(a.accuracy.mean)} and "
-            f"{percent(b.accuracy.mean)}{seeds and ' on average'}. Of {count(c.n)} images{seeds} the "
-            f"first alone is right on {count(c.only_first)}, the second alone on {count(c.only_second)}; "
-            f"exact McNemar {p_value(c.p)}, corrected {p_value(c.adjusted)}.",
+            f"{c.first.name} and {c.second.name} are not distinguishable: "
+            f"{percent(c.first.accuracy.mean)} and {percent(c.second.accuracy.mean)}"
+            f"{'' if max(c.seeds) == 1 else ' on average'}. {evidence(c)}",
         )
     if len(pairs) > MOST_EQUAL:
         more = len(pairs) - MOST_EQUAL
@@ -119,6 +141,7 @@ def _equal(settings: Sequence[Setting], rows: Sequence[Comparison]) -> Iterator[
 
 
 def _verdicts(settings: Sequence[Setting]) -> Iterator[Statement]:
+    """Those but collapsed and healthy ones, with how many of the seeds have it."""
     for setting in settings:
         kinds = Counter(c.verdict.kind for c in setting.cells)
         for kind in ("diverged", "underfitting", "overfitting"):
@@ -127,71 +150,19 @@ def _verdicts(settings: Sequence[Setting]) -> Iterator[Statement]:
                 continue
             rate = "" if len(setting.cells) == 1 else f" with {kinds[kind]} of {len(setting.cells)} seeds"
             name = {"diverged": "diverged", "underfitting": "underfits", "overfitting": "overfits"}[kind]
-            yield Statement("verdict", f"{setting.name} {name}{rate}. {cell.verdict.evidence}")
-
-
-def _caveats(
-    settings: Sequence[Setting], ranked_on: str, rows: Sequence[Comparison], data: DataFacts
-) -> Iterator[Statement]:
-    best = settings[0].cells[0]
-    ends = wilson(best.test.right, best.test.n)
-    yield Statement(
-        "caveat",
-        f"What {count(best.test.n)} test images can say: an accuracy of {percent(best.test.accuracy)} stands "
-        f"for anything in {interval(ends)} at {100 * LEVEL:.0f} % confidence (Wilson), from the choice of "
-        "test images alone.",
-    )
-    if ranked_on == "test" and len(settings) > 1:
-        yield Statement(
-            "caveat",
-            "Ranked on test: some records hold no validation figures, so the best is a little flattered.",
-        )
-    if max(len(s.cells) for s in settings) == 1:
-        yield Statement(
-            "caveat",
-            "Each cell was run with one seed. One seed says nothing about how much a result varies from seed "
-            "to seed; a difference that the test supports is one between these trained models, not between "
-            "the methods.",
-        )
-    else:
-        spreads = [f"{s.name}: {_figure(s)}" for s in settings if s.accuracy.sd is not None]
-        yield Statement(
-            "caveat",
-            f"Over seeds (mean ± standard deviation): {listing(spreads)}. One setting is called better than "
-            "another only where every seed they share supports it.",
-        )
-    if data.card.embedded:
-        yield Statement(
-            "caveat", "All of this describes the embedded sample and says nothing about real photographs."
-        )
-    if data.missing:
-        yield Statement(
-            "caveat",
-            f"{plural(data.missing, 'listed image')} {'was' if data.missing == 1 else 'were'} absent: the "
-            "images used are those that were there, which need not be like the rest.",
-        )
+            yield Statement(
+                "verdict", f"{setting.name} {name}{rate}. {cell.verdict.evidence} {cell.verdict.advice}"
+            )
 
 
 def _is(c: Comparison, a: Setting, b: Setting) -> bool:
-    return {c.first.setting, c.second.setting} == {a.name, b.name}
+    return {c.first.name, c.second.name} == {a.name, b.name}
 
 
 def _ranking(setting: Setting, ranked_on: str) -> str:
     if ranked_on == "validation" and setting.val_accuracy:
         return f"validation accuracy ({percent(setting.val_accuracy.mean)})"
     return "test accuracy"
-
-
-def _figure(setting: Setting) -> str:
-    """``97.73 % [97.14, 98.21]``, or mean and deviation over seeds."""
-    if len(setting.cells) == 1:
-        cell = setting.cells[0]
-        return f"{percent(cell.test.accuracy)} {interval(cell.interval)}"
-    return f"{_spread(setting.accuracy)} ({len(setting.cells)} seeds)"
-
-
-def _spread(s: Spread) -> str:
-    return percent(s.mean) if s.sd is None else f"{100 * s.mean:.2f} ± {100 * s.sd:.2f} %"
 
 
 def _gap(better: Setting, worse: Setting) -> str:

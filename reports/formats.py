@@ -24,6 +24,11 @@ def points(difference: float) -> str:
     return "0.00" if shown in ("+0.00", "-0.00") else shown.replace("-", "−")
 
 
+def width(deviation: float) -> str:
+    """A deviation or an error of a share in percentage points: ``0.31``."""
+    return f"{100 * deviation:.2f}"
+
+
 def rate(lr: float) -> str:
     """A learning rate: ``1e-3``, ``2.5e-4``, ``0.05``."""
     if lr >= 0.01 or lr <= 0:

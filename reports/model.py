@@ -12,84 +12,21 @@ from typing import Literal
 import numpy as np
 
 from harness.heatmaps import HeatMap
-from harness.stats import Interval, Spread
+from harness.stats import Interval
 from harness.suites import Reference
-from harness.verdicts import Verdict
-from reports.record_types import DataFacts, Record, Result, Scores
+from reports.outcomes import BestWorst, Comparison, Outcome, Setting, Statement
+from reports.record_types import DataFacts, Record, Result
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
-    """One run that ended well. ``number`` counts from 1 through the whole report.
-
-    ``correct`` is bool ``[n]``: which test images it gets right; ``images`` identifies those
-    images with their order and labels, so that two cells are only paired on the same ones.
-    """
+class Cell(Outcome):
+    """One run that ended well. ``number`` counts from 1 through the whole report."""
 
     number: int
-    name: str
-    setting: str
     record: Record
     result: Result
-    interval: Interval
-    verdict: Verdict
     correct: np.ndarray
     images: str
-
-    @property
-    def test(self) -> Scores:
-        return self.result.test
-
-    @property
-    def seed(self) -> int:
-        return self.record.spec.seed
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """The cells that differ in their seed alone. ``val_accuracy`` is ``None`` without validation."""
-
-    name: str
-    cells: tuple[Cell, ...]
-    accuracy: Spread
-    macro_f1: Spread
-    val_accuracy: Spread | None
-
-    @property
-    def collapsed(self) -> int:
-        return sum(cell.verdict.kind == "collapsed" for cell in self.cells)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two cells on the same ``n`` test images.
-
-    ``only_first`` images are right in the first cell and wrong in the second. ``p`` is exact
-    McNemar's, ``adjusted`` is corrected by Holm over the comparisons of the experiment, and
-    ``supported`` says whether the difference passes at 5 % after that.
-    """
-
-    first: Cell
-    second: Cell
-    n: int
-    only_first: int
-    only_second: int
-    p: float
-    adjusted: float
-    supported: bool
-
-    @property
-    def difference(self) -> float:
-        """Accuracy of the first minus that of the second."""
-        return (self.only_first - self.only_second) / self.n
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One paragraph of the discussion and what it is about."""
-
-    kind: Literal["best", "worst", "collapsed", "equal", "verdict", "caveat"]
-    text: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +120,10 @@ class Experiment:
     target: str | None
     data: DataFacts
     cells: tuple[Cell, ...]
-    settings: tuple[Setting, ...]
+    settings: tuple[Setting[Cell], ...]
     ranked_on: Literal["validation", "test"]
     comparisons: tuple[Comparison, ...]
+    standing: BestWorst
     discussion: tuple[Statement, ...]
     examples: Examples
     published: tuple[PublishedRow, ...]
@@ -198,7 +136,7 @@ class Experiment:
         return self.cells[0].result
 
     @property
-    def best(self) -> Setting:
+    def best(self) -> Setting[Cell]:
         return self.settings[0]
 
 

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from harness.errors import UsageError
 from harness.suites import Reference
-from reports import formats, markdown, sections
+from reports import formats, markdown, phrases, sections
 from reports.model import ReportData
 from reports.shots import Images, LoadImage
 from reports.thumbnails import thumbnail
@@ -80,7 +80,7 @@ def _html() -> Environment:
         finalize=_unbroken, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     env.filters.update(_number_filters())
-    env.filters["known_recipes"] = _known_recipes
+    env.filters.update(known_recipes=_known_recipes, tested_by=phrases.tested_by, reading=phrases.reading)
     env.filters["svg"] = lambda drawn: Markup(drawn.inline)  # matplotlib has escaped it
     css = resources.files("reports.templates").joinpath("report.css").read_text("utf-8")
     env.globals["css"] = Markup(css)
@@ -101,7 +101,7 @@ def _markdown() -> Environment:
     for name, number in _number_filters().items():
         env.filters[name] = _ready(number)
     env.filters.update(code=markdown.code, block=markdown.block, ready=markdown.Ready)
-    env.filters["known_recipes"] = _known_recipes
+    env.filters.update(known_recipes=_known_recipes, tested_by=phrases.tested_by, reading=phrases.reading)
     return env
 
 
@@ -110,6 +110,7 @@ def _number_filters() -> Mapping[str, Callable[..., str]]:
         "percent": formats.percent,
         "interval": formats.interval,
         "points": formats.points,
+        "width": formats.width,
         "rate": formats.rate,
         "rates": formats.rates,
         "distance": formats.distance,

@@ -12,10 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from reports.model import ReportData
+from reports.model import Experiment, ReportData
 from reports.views import View
 
 Shown = TypeVar("Shown")
+
+
+def statistics_shown(e: Experiment) -> bool:
+    """Whether there is anything to compare, several seeds or groups of images."""
+    return bool(
+        e.comparisons or any(s.over_seeds for s in e.settings) or any(c.group_interval for c in e.cells)
+    )
 
 
 def _always(_: object) -> bool:
@@ -39,6 +46,7 @@ EXPERIMENT: tuple[Section[View], ...] = (
     Section("errors", "Misclassified examples"),
     Section("published", "Beside published figures", lambda v: bool(v.experiment.published)),
     Section("discussion", "Discussion"),
+    Section("statistics", "Comparisons and uncertainty", lambda v: statistics_shown(v.experiment)),
     Section("card", "Data and responsible use"),
 )
 

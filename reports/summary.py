@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from harness.errors import UsageError
+from harness.resampling import accuracy_interval
 from harness.stats import wilson
 from harness.verdicts import judge
-from reports.compare import compare, settings_of
+from reports.compare import best_and_worst, compare, settings_of
 from reports.discussion import discuss
 from reports.examples import Wanted, check_against, find_examples
 from reports.model import Cell, Experiment, ReportData, StrategyText
@@ -87,7 +90,10 @@ def _experiment(
         settings=settings,
         ranked_on=ranked_on,
         comparisons=comparisons,
-        discussion=discuss(settings, ranked_on, comparisons, result.data),
+        standing=best_and_worst(settings, comparisons),
+        discussion=discuss(
+            settings, ranked_on, comparisons, embedded=result.data.card.embedded, missing=result.data.missing
+        ),
         examples=find_examples(settings, ranked_on, wanted),
         published=published_rows(cells),
         strategies=_strategies(cells),
@@ -97,13 +103,17 @@ def _experiment(
 
 def _cell(number: int, name: str, setting: str, record: Record, result: Result) -> Cell:
     predictions = read_predictions(record)
-    test = result.test
+    test, groups = result.test, _groups(predictions)
+    correct = predictions.label == predictions.prediction
     return Cell(
         number=number,
         name=name,
         setting=setting,
         record=record,
         result=result,
+        seed=record.spec.seed,
+        test=test,
+        val_accuracy=None if result.val is None else result.val.accuracy,
         interval=wilson(test.right, test.n),
         verdict=judge(
             train_loss=[e.train_loss for e in record.history],
@@ -114,8 +124,10 @@ def _cell(number: int, name: str, setting: str, record: Record, result: Result) 
             test_loss=test.loss,
             selected_epoch=result.selected_epoch,
         ),
-        correct=predictions.label == predictions.prediction,
+        correct=correct,
         images=_images(predictions),
+        groups=groups,
+        group_interval=None if groups is None else accuracy_interval(correct, groups),
     )
 
 
@@ -124,6 +136,15 @@ def _images(p: Predictions) -> str:
     digest = hashlib.blake2b("\x00".join(p.ids).encode("utf-8", "surrogatepass"), digest_size=16)
     digest.update(p.label.tobytes())
     return digest.hexdigest()
+
+
+def _groups(p: Predictions) -> np.ndarray | None:
+    """A number for the group of each image; ``None`` where no two share one."""
+    if not any(p.groups):
+        return None
+    # An image without a group is one of its own.
+    _, codes = np.unique([g or f"\x00{i}" for i, g in enumerate(p.groups)], return_inverse=True)
+    return codes if len(set(codes.tolist())) < len(codes) else None
 
 
 def _strategies(cells: Sequence[Cell]) -> tuple[StrategyText, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIGHT = ("contracts", "errors", "seeding", "spec", "plugins", "stage_plan", "stats")
+LIGHT = ("contracts", "errors", "seeding", "spec", "plugins", "stage_plan", "stats", "resampling")
 
 
 def modules(package: str) -> dict[str, Path]:

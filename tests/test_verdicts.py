@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
-from harness.verdicts import judge, prior_entropy
+from harness.verdicts import ADVICE, judge, prior_entropy
 
 GOOD = ((90, 10), (8, 92))
 
@@ -42,8 +43,11 @@ def test_collapsed_to_one_class():
     found = verdict(confusion=((1732, 0), (1268, 0)), train=(0.68, 0.68), val=(0.68, 0.68))
     assert found.kind == "collapsed"
     assert found.evidence == (
-        "It answers 'cat' for 100.00 % of the test images, whatever they show; that class is 57.73 % of them."
+        "It answers 'cat' for 100.00 % of the test images, whatever they show; that class is 57.73 % of "
+        "them; the training loss ends at 0.680, the entropy of the class shares being 0.693."
     )
+    blind = verdict(confusion=((1732, 0), (1268, 0)), train=(0.68, 0.5), val=(0.68, 0.68))
+    assert "entropy" not in blind.evidence
 
 
 def test_collapsed_but_for_a_few_images():
@@ -87,3 +91,14 @@ def test_overfitting_needs_a_rise_and_a_fall():
 
 def test_the_tested_epoch_is_judged():
     assert verdict(train=(0.3, 0.15, 0.05), val=(0.3, 0.28, 0.6), selected_epoch=2).kind == "healthy"
+
+
+def test_advice_names_options_that_there_are():
+    from harness.commands.run import command
+
+    known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
+    for kind, advice in ADVICE.items():
+        named = re.findall(r"--[\w-]+", advice)
+        assert set(named) <= known
+        assert bool(named) == (kind != "healthy")
+    assert verdict(train=(0.3, 0.2, 0.05), val=(0.3, 0.2, 0.4)).advice == ADVICE["overfitting"]
