@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIGHT = ("contracts", "errors", "seeding", "spec", "plugins", "stage_plan", "stats", "resampling")
+LIGHT = ("contracts", "errors", "seeding", "spec", "plugins", "stage_plan", "stats", "resampling", "heatmaps")
 
 
 def modules(package: str) -> dict[str, Path]:
