@@ -36,8 +36,8 @@ class Estimate(NamedTuple):
     df: float
 
     def smallest(self, alpha: float = ALPHA, power: float = POWER) -> float:
-        """The difference that a test at ``alpha`` finds with probability ``power`` at this error."""
-        return float(student.isf(alpha / 2, self.df) + student.ppf(power, self.df)) * self.se
+        """The difference that a test at ``alpha`` finds with probability ``power``, at most 1."""
+        return min(float(student.isf(alpha / 2, self.df) + student.ppf(power, self.df)) * self.se, 1.0)
 
 
 def group_totals(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +94,8 @@ def paired_interval(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = No
 
 def over_seeds(correct: np.ndarray, groups: np.ndarray | None = None) -> Estimate:
     """Mean accuracy over at least two seeds, ``correct`` being bool ``[seeds, images]``."""
-    return _estimate([correct], groups)
+    found = _estimate([correct], groups)
+    return found._replace(interval=Interval(max(found.interval.low, 0.0), found.interval.high))
 
 
 def difference_over_seeds(

@@ -110,7 +110,7 @@ def smallest_difference(se: float, n: int, alpha: float = ALPHA, power: float = 
     difference, all to one side, exact McNemar gives ``2 / 2**k``.
     """
     fewest = math.ceil(math.log2(2 / alpha))
-    return max(float(norm.isf(alpha / 2) + norm.ppf(power)) * se, fewest / n)
+    return min(1.0, max(float(norm.isf(alpha / 2) + norm.ppf(power)) * se, fewest / n))
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

@@ -37,11 +37,11 @@ def _images(settings: Sequence[Setting], rows: Sequence[Comparison]) -> Iterator
     )
     if rows:
         least, most = (f"{100 * pick(c.resolvable for c in rows):.1f}" for pick in (min, max))
-        size = least if least == most else f"{least} to {most}, depending on how often the two disagree,"
+        size = f"{least} points" if least == most else f"{least} points, for the least settled pair {most},"
+        tests = "" if len(rows) == 1 else f" (corrected for {len(rows)} comparisons)"
         text += (
-            f" A difference of {size} points between two settings would be found in {100 * POWER:.0f} % of "
-            f"such test sets{'' if len(rows) == 1 else f' (corrected for {len(rows)} comparisons)'}; smaller "
-            "ones mostly stay hidden."
+            f" A difference of {size} between two settings would be found in {100 * POWER:.0f} % of such "
+            f"experiments{tests}; smaller ones mostly stay hidden."
         )
     yield text
     groups = next((c.groups for c in rows if c.groups is not None), None)
@@ -61,7 +61,7 @@ def _ranking(settings: Sequence[Setting], ranked_on: str) -> Iterator[str]:
 def _seeds(settings: Sequence[Setting]) -> Iterator[str]:
     if max(len(s.cells) for s in settings) == 1:
         yield (
-            "Each cell was run with one seed. One seed says nothing about how much a result varies from seed "
+            "Each cell is a single run. One run says nothing about how much a result varies from seed "
             "to seed; a difference that the test supports is one between these trained models, not between "
             "the methods."
         )

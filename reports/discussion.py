@@ -54,7 +54,8 @@ def _best(
         text = [
             f"Best group: {listing(standing.best)}. {first.name} ranks first by {by} and reaches "
             f"{figure(first)} on the test images, which don't tell it from "
-            f"{'the other' if len(standing.best) == 2 else 'the others'} of the group."
+            f"{'the other' if len(standing.best) == 2 else 'the others'} of the group.",
+            *_collapsed_in_group(settings, standing.best),
         ]
     elif standing.best and found["first"]:
         text = [f"Best by {by}: {first.name}. On the test images it reaches {figure(first)}."]
@@ -76,6 +77,15 @@ def _best(
     if found["unknown"]:
         text.append(f"Not tested on the same images: {listing([s.name for s in found['unknown']])}.")
     yield Statement("best", " ".join(text))
+
+
+def _collapsed_in_group(settings: Sequence[Setting], best: Sequence[str]) -> Iterator[str]:
+    """A group of leaders may hold a setting that collapsed with some seeds: its mean is hardly known."""
+    fallen = [
+        f"{s.name} with {s.collapsed} of {len(s.cells)}" for s in settings if s.name in best and s.collapsed
+    ]
+    if fallen:
+        yield f"Of the group collapsed: {listing(fallen)} seeds, so that its mean is hardly known."
 
 
 def _worst(

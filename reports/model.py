@@ -96,6 +96,33 @@ class PublishedRow:
     contradictions: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class PublishedRange:
+    """Our cell beside all that was published for it by ``sources`` sources.
+
+    ``low`` and ``high`` are the least and the largest figure of networks that learned something, ``None``
+    where none did; ``collapsed`` is the majority share, where a source collapsed to it: either is a
+    legitimate outcome. ``place`` says where ours lies; ``applies`` is false where the data are others.
+    """
+
+    cell: Cell
+    sources: int
+    low: float | None
+    high: float | None
+    collapsed: float | None
+    place: Literal["inside", "inside, given its interval", "outside"]
+    applies: bool
+
+
+@dataclass(frozen=True, eq=False)
+class SourceReading:
+    """What the confusion matrices that one source prints support, by the same rules as our own."""
+
+    source: str
+    comparisons: tuple[Comparison, ...]
+    discussion: tuple[Statement, ...]
+
+
 @dataclass(frozen=True)
 class StrategyText:
     """A strategy: what it trains, what it leaves alone, what started at random, where it comes from."""
@@ -127,6 +154,8 @@ class Experiment:
     discussion: tuple[Statement, ...]
     examples: Examples
     published: tuple[PublishedRow, ...]
+    ranges: tuple[PublishedRange, ...]
+    readings: tuple[SourceReading, ...]
     strategies: tuple[StrategyText, ...]
     train: tuple[tuple[str, str], ...]
 

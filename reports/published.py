@@ -97,6 +97,8 @@ def contradictions(reference: Reference) -> Iterator[str]:
         return
     total, right = sum(map(sum, matrix)), sum(row[i] for i, row in enumerate(matrix))
     where = f"{reference.source}, {reference.strategy} at {rate(reference.lr)}"
+    if reference.n is not None and total != reference.n:
+        yield f"{where}: its counts are of {count(total)} images, its text says {count(reference.n)}."
     if abs(right / total - reference.accuracy) > ROUNDED_ACCURACY + 1e-9:
         yield (
             f"{where}: its counts give {percent(right / total)} ({count(right)} of {count(total)} right), "
@@ -106,7 +108,7 @@ def contradictions(reference: Reference) -> Iterator[str]:
         for name, stated, counted in zip(
             ("precision", "recall", "F1"),
             (published.precision, published.recall, published.f1),
-            _class_figures(matrix, i),
+            class_figures(matrix, i),
             strict=True,
         ):
             if abs(counted - stated) > ROUNDED_CLASS + 1e-9:
@@ -116,7 +118,7 @@ def contradictions(reference: Reference) -> Iterator[str]:
                 )
 
 
-def _class_figures(matrix: Sequence[Sequence[int]], i: int) -> tuple[float, float, float]:
+def class_figures(matrix: Sequence[Sequence[int]], i: int) -> tuple[float, float, float]:
     """Precision, recall and F1 of class ``i``; 0 where nothing was predicted, as sources print it."""
     hit, called, real = matrix[i][i], sum(row[i] for row in matrix), sum(matrix[i])
     precision, recall = hit / called if called else 0.0, hit / real if real else 0.0

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from harness.errors import UsageError
-from harness.resampling import accuracy_interval
-from harness.stats import wilson
-from harness.verdicts import judge
+from reports.cells import make_cell
 from reports.compare import best_and_worst, compare, settings_of
 from reports.discussion import discuss
 from reports.examples import Wanted, check_against, find_examples
 from reports.model import Cell, Experiment, ReportData, StrategyText
-from reports.predictions import read_predictions
 from reports.published import published_rows
-from reports.record_types import Predictions, Record, Result
+from reports.published_ranges import published_ranges
+from reports.record_types import Record, Result
+from reports.source_readings import source_readings
 from reports.wording import banners, bare, cell_names, report_title, signature, strategy_name
 
 
@@ -74,11 +70,12 @@ def _experiment(
 ) -> Experiment:
     record, result = group[0]
     cells = tuple(
-        _cell(taken + i, name, setting, r, found)
+        make_cell(taken + i, name, setting, r, found)
         for i, ((r, found), (name, setting)) in enumerate(zip(group, cell_names(group), strict=True), start=1)
     )
     settings, ranked_on = settings_of(cells)
     comparisons = compare(settings)
+    published = published_rows(cells)
     shared = [k for k, v in record.spec.train.items() if all(r.spec.train.get(k) == v for r, _ in group)]
     target = record.spec.target
     return Experiment(
@@ -95,56 +92,12 @@ def _experiment(
             settings, ranked_on, comparisons, embedded=result.data.card.embedded, missing=result.data.missing
         ),
         examples=find_examples(settings, ranked_on, wanted),
-        published=published_rows(cells),
+        published=published,
+        ranges=published_ranges(published),
+        readings=source_readings(published),
         strategies=_strategies(cells),
         train=tuple((key.replace("_", " "), record.spec.train[key]) for key in shared),
     )
-
-
-def _cell(number: int, name: str, setting: str, record: Record, result: Result) -> Cell:
-    predictions = read_predictions(record)
-    test, groups = result.test, _groups(predictions)
-    correct = predictions.label == predictions.prediction
-    return Cell(
-        number=number,
-        name=name,
-        setting=setting,
-        record=record,
-        result=result,
-        seed=record.spec.seed,
-        test=test,
-        val_accuracy=None if result.val is None else result.val.accuracy,
-        interval=wilson(test.right, test.n),
-        verdict=judge(
-            train_loss=[e.train_loss for e in record.history],
-            val_loss=[e.val_loss for e in record.history],
-            confusion=test.confusion,
-            class_names=result.data.class_names,
-            train_counts=result.data.counts.get("train", ()),
-            test_loss=test.loss,
-            selected_epoch=result.selected_epoch,
-        ),
-        correct=correct,
-        images=_images(predictions),
-        groups=groups,
-        group_interval=None if groups is None else accuracy_interval(correct, groups),
-    )
-
-
-def _images(p: Predictions) -> str:
-    """A digest of the test images with their order and labels."""
-    digest = hashlib.blake2b("\x00".join(p.ids).encode("utf-8", "surrogatepass"), digest_size=16)
-    digest.update(p.label.tobytes())
-    return digest.hexdigest()
-
-
-def _groups(p: Predictions) -> np.ndarray | None:
-    """A number for the group of each image; ``None`` where no two share one."""
-    if not any(p.groups):
-        return None
-    # An image without a group is one of its own.
-    _, codes = np.unique([g or f"\x00{i}" for i, g in enumerate(p.groups)], return_inverse=True)
-    return codes if len(set(codes.tolist())) < len(codes) else None
 
 
 def _strategies(cells: Sequence[Cell]) -> tuple[StrategyText, ...]:

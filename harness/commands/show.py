@@ -29,7 +29,7 @@ def command(run: str, out: Path, as_json: bool) -> None:
     """
     from harness.store import RunFolder
 
-    folder = RunFolder(_find(run, out))
+    folder = RunFolder(find_run(run, out))
     record = folder.result()
     if as_json:
         click.echo(json.dumps(record, indent=2, ensure_ascii=False))
@@ -38,7 +38,8 @@ def command(run: str, out: Path, as_json: bool) -> None:
         click.echo(line)
 
 
-def _find(run: str, out: Path) -> Path:
+def find_run(run: str, out: Path) -> Path:
+    """The folder of a finished run, by its path, its name or the digits at its end; else UsageError."""
     if (Path(run) / "result.json").exists():
         return Path(run)
     matches = [
