@@ -46,8 +46,8 @@ def test_what_the_original_s_figures_support_and_nothing_else(reading):
     best, worst, collapsed, equal, stated, *caveats = (s.text for s in reading.discussion)
     assert best == (
         f"Best by test accuracy: {D}. On the test images it reaches 97.73 % [97.14, 98.21]. The test "
-        f"confirms that it is better than {A} (by 5.90 points); {B} (by 6.83 points); and {C} (by 40.00 points); "
-        "corrected p < 0.0001."
+        f"confirms that it is better than {A} (by 5.90 points); {B} (by 6.83 points); and {C} (by 40.00 "
+        "points); corrected p < 0.0001."
     )
     assert worst.startswith(f"Worst by test accuracy: {C} with 57.73 %")
     assert collapsed.startswith(
