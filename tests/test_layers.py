@@ -111,7 +111,8 @@ def test_reports_never_import_torch(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["trainer", "cell", "freezing", "witness", "audit", "optimizers", "schedules", "prefix"]
+    "name",
+    ["trainer", "cell", "cell_state", "freezing", "witness", "audit", "optimizers", "schedules", "prefix"],
 )
 def test_the_trainer_knows_no_files_no_command_line_no_plots(name):
     found = set(imported(f"harness.{name}", HARNESS[f"harness.{name}"]))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from core.small import Planned, copies, image_features, make_cell, small_net, train_data
-from harness import trainer
+from harness import cell_state
 from harness.audit import FrozenMoved, NeverTrained, RateSpan, audit
 from harness.contracts import Group, Plan, Segment, Selector, freeze, train
 from harness.features import Features
@@ -146,12 +146,12 @@ def test_a_gradient_in_one_segment_does_not_vouch_for_another(optimizer):
 
 
 def test_a_parameter_in_no_optimizer_is_named(monkeypatch):
-    make = trainer.make_optimizer
+    make = cell_state.make_optimizer
 
     def forgetful(name, tensors, scales, *rest):
         return make(name, tensors, {n: s for n, s in scales.items() if n != "block2.0.bias"}, *rest)
 
-    monkeypatch.setattr(trainer, "make_optimizer", forgetful)
+    monkeypatch.setattr(cell_state, "make_optimizer", forgetful)
     run = Run(Segment(1, ALL)).train()
     with pytest.raises(NeverTrained, match=r"'block2\.0\.bias' should .* 1 to 1 but was in no optimizer"):
         run.audit()

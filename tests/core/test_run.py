@@ -14,8 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from core.small import Small, small_net, write_folder
-from harness import run as run_module
-from harness import run_cell
+from harness import grid_run, run_cell
 from harness.backbones.staged import tensor_digest
 from harness.data.decode import load_images
 from harness.errors import DataError, Locked, UnknownName, UsageError
@@ -467,16 +466,16 @@ def test_a_cell_that_fails_beside_others_takes_none_with_it(tmp_path, images, mo
 
 
 def test_memory_bounds_how_many_train_side_by_side(tmp_path, images, monkeypatch):
-    sizes, original = [], run_module.train_cells
+    sizes, original = [], grid_run.train_cells
 
     def counting(runs, *rest, **options):
         sizes.append(len(runs))
         return original(runs, *rest, **options)
 
-    monkeypatch.setattr(run_module, "train_cells", counting)
+    monkeypatch.setattr(grid_run, "train_cells", counting)
     whole = results(run(PROBES, tmp_path / "whole", images))
     assert sizes == [3, 3]
-    monkeypatch.setattr(run_module, "_cells_at_once", lambda *_: 2)
+    monkeypatch.setattr(grid_run, "_cells_at_once", lambda *_: 2)
     assert results(run(PROBES, tmp_path / "pairs", images)) == whole
     assert sizes[2:] == [2, 1, 2, 1]
 

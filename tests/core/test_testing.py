@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from core.small import Small
-from harness import freezing, plugins, trainer
+from harness import cell_state, freezing, plugins
 from harness.backbones.staged import Stage, StagedModel
 from harness.backbones.vgg_tiny import VGGTiny
 from harness.contracts import Group, Plan, Preprocess, Recipe, Segment, Selector, freeze, train
@@ -116,7 +116,7 @@ def test_a_frozen_tensor_that_moves_is_found_out(monkeypatch):
         freezing.apply_segment(model, segment, assignment)
         model.train()  # norm layers that are frozen go on counting
 
-    monkeypatch.setattr(trainer, "apply_segment", careless)
+    monkeypatch.setattr(cell_state, "apply_segment", careless)
     with pytest.raises(
         AssertionError, match=r"batch norm.*frozen, but moved: block1\.1\.num_batches_tracked"
     ):

@@ -1,0 +1,116 @@
+"""Where the training of one cell stands: its optimizer, its rows so far, its best epoch, its witness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from harness.cell import Cell, Snapshot
+from harness.freezing import apply_segment
+from harness.optimizers import export_state, import_state, make_optimizer
+from harness.witness import Witness
+
+Row = Mapping[str, float | int | None]
+
+
+@dataclass
+class CellState:
+    """:meth:`begin` before an epoch, :meth:`add` after it; :meth:`snapshot` at any time between.
+
+    ``names`` has the name of each parameter of ``optimizer`` by identity.
+    """
+
+    cell: Cell
+    optimizer: torch.optim.Optimizer
+    names: Mapping[int, str]
+    segment: int
+    history: list[Row] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: tuple[float, float] = (-1.0, -math.inf)
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    witness: Witness = field(default_factory=Witness)
+
+    @classmethod
+    def start(cls, cell: Cell, resume: Snapshot | None) -> CellState:
+        """At the beginning, or after the epoch that ``resume`` was taken at."""
+        cell.model.to(cell.device).to(memory_format=torch.channels_last)
+        if resume is None:
+            return cls(cell, *_optimizer(cell, 0), 0)
+        _restore(cell, resume.tensors)
+        segment = cell.recipe.segment_at(max(resume.epoch, 1))
+        optimizer, names = _optimizer(cell, segment)
+        import_state(optimizer, names, resume.optimizer)
+        state = cls(cell, optimizer, names, segment, list(resume.history))
+        for row in resume.history:
+            if (score := _score(row)) > state.best_score:
+                state.best_epoch, state.best_score = int(row["epoch"] or 0), score
+        state.best = dict(resume.best)
+        state.witness = Witness.from_dict(resume.witness)
+        return state
+
+    def begin(self, epoch: int) -> None:
+        """Puts the plan of ``epoch`` into effect."""
+        if self.cell.recipe.segment_at(epoch) != self.segment:
+            self._enter_segment(epoch)
+        apply_segment(
+            self.cell.model, self.cell.recipe.segments[self.segment], self.cell.assigned[self.segment]
+        )
+        self.witness.begin(self.cell, self.segment, self.optimizer, self.names)
+
+    def end(self, epoch: int) -> None:
+        """Notes what the epoch's steps have touched, while its gradients are still there."""
+        self.witness.end(self.cell, self.segment, epoch, self.optimizer, self.names)
+
+    def add(self, row: Row) -> None:
+        """Adds an epoch's row; where it is the best so far, the weights are kept if they are asked for."""
+        self.history.append(row)
+        if (score := _score(row)) > self.best_score:
+            self.best_epoch, self.best_score = int(row["epoch"] or 0), score
+            if self.cell.settings.select == "best":
+                self.best = {n: t.detach().clone() for n, t in self.cell.tensors().items()}
+
+    def select(self) -> None:
+        """After the last epoch: puts the weights back that the settings' ``select`` names."""
+        if self.cell.settings.select == "best":
+            _restore(self.cell, self.best)
+
+    def snapshot(self) -> Snapshot:
+        """Copies of everything that a later process needs to go on from here."""
+        return Snapshot(
+            epoch=len(self.history),
+            tensors={n: t.detach().clone() for n, t in self.cell.tensors().items()},
+            optimizer=export_state(self.optimizer, self.names),
+            history=tuple(self.history),
+            best_epoch=self.best_epoch,
+            best=dict(self.best),
+            witness=self.witness.as_dict(),
+        )
+
+    def _enter_segment(self, epoch: int) -> None:
+        """A new plan: a new optimizer, which keeps the state of what trained before unless asked not to."""
+        kept = export_state(self.optimizer, self.names)
+        self.segment = self.cell.recipe.segment_at(epoch)
+        self.optimizer, self.names = _optimizer(self.cell, self.segment)
+        if not self.cell.recipe.segments[self.segment].fresh_optimizer:
+            import_state(self.optimizer, self.names, kept)
+
+
+def _score(row: Row) -> tuple[float, float]:
+    """Validation accuracy, then the smaller loss; one that isn't finite stands as None."""
+    loss = row["val_loss"]
+    return float(row["val_accuracy"] or 0), -math.inf if loss is None else -float(loss)
+
+
+def _optimizer(cell: Cell, segment: int) -> tuple[torch.optim.Optimizer, Mapping[int, str]]:
+    lr = cell.recipe.segments[segment].lr or cell.lr
+    scales = {n: s for n, s in cell.assigned[segment].items() if s is not None}
+    return make_optimizer(cell.settings.optimizer, cell.tensors(), scales, lr, cell.settings.weight_decay)
+
+
+def _restore(cell: Cell, tensors: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in cell.tensors().items():
+            tensor.copy_(tensors[name])

@@ -1,0 +1,218 @@
+"""A grid while it runs: what its groups of cells share, and one group after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from harness.backbones.staged import StagedModel
+from harness.cell import TrainData
+from harness.data.prepare import PreparedData
+from harness.errors import Locked
+from harness.fused import places
+from harness.jobs import Job, Networks
+from harness.placement import free_memory
+from harness.planner import Group
+from harness.pool import FeaturePool, Supply
+from harness.progress import Progress
+from harness.run_cell import CellRun, train_cells
+from harness.spec import Grid
+from harness.store import RunFolder
+from harness.trainer import DIVERGED
+
+if TYPE_CHECKING:
+    from harness.augment import Augmentation
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How and where a grid runs; nothing here changes a result on one machine type but ``threads``.
+
+    ``cache_budget`` bounds the bytes of memory for activations (None: by what is free).
+    """
+
+    out: Path = Path("runs")
+    data_path: Path | None = None
+    device: str = "auto"
+    threads: int | None = None
+    workers: int | None = None
+    cache_budget: int | None = None
+    keep_features: bool = False
+    wait: bool = True
+    allow_random_frozen: bool = False
+    argv: tuple[str, ...] = ()
+
+
+def settled(folder: RunFolder) -> bool:
+    """Whether training again would change nothing: it is done, or diverged, which is as repeatable."""
+    status = folder.status()
+    return status == "done" or (status == "failed" and str(folder.result()["error"]).startswith(DIVERGED))
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """A grid with all that its groups of cells share."""
+
+    grid: Grid
+    data: PreparedData
+    networks: Networks
+    pool: FeaturePool
+    options: RunOptions
+    device: torch.device
+    progress: Progress
+
+    def train_group(self, group: Group[Job]) -> set[str]:
+        """One pass over the images, then every cell that no other process holds; names of the trained."""
+        # By seed: cells of one seed start from one network, built once.
+        ready = (job for job in group.cells if job.folder.free() and not settled(job.folder))
+        jobs = sorted(ready, key=lambda job: job.spec.seed)
+        if not jobs:
+            return set()
+        initial = self.initial(jobs[0])
+        self._announce(jobs[0], initial)
+        data, supply = self._train_data(initial, jobs)
+        timing = {
+            "decode_s": supply.decode_s,
+            "prefix_s": supply.prefix_s,
+            "prefix_shared_by": sum(job.plan.cuts[0] > 0 for job in jobs),
+        }
+        trained: set[str] = set()
+        done = 0
+        for batch in self._batches(initial, jobs):
+            trained |= self._train(batch, data, timing, (done, len(jobs)))
+            done += len(batch)
+        return trained
+
+    def _batches(self, initial: StagedModel, jobs: Sequence[Job]) -> list[list[Job]]:
+        """Cells that train side by side: what shares batches of augmented images, or small heads."""
+        found: dict[tuple[object, ...], list[list[Job]]] = {}
+        filled: dict[tuple[object, ...], float] = {}
+        for job in jobs:
+            room = _cells_at_once(initial, job.plan.cut, self.device)
+            if self.grid.train.augment:
+                key: tuple[object, ...] = (job.spec.seed,)
+            elif (places := self._places(initial, job)) > 1:
+                key, room = (job.spec.seed, job.plan.cut), min(room, places)
+            else:
+                key, room = (job.folder.name,), 1
+            batches = found.setdefault(key, [])
+            if not batches or filled[key] + 1 / room > 1 + 1e-9:
+                batches.append([])
+                filled[key] = 0.0
+            batches[-1].append(job)
+            filled[key] += 1 / room
+        return [batch for batches in found.values() for batch in batches]
+
+    def initial(self, job: Job) -> StagedModel:
+        """The network that ``job`` starts from."""
+        return self.networks.get(*job.network, job.spec.seed)
+
+    def _announce(self, job: Job, model: StagedModel) -> None:
+        if not model.cuttable:
+            self.progress.say(f"{job.spec.backbone} isn't known in stages: it trains without a shared prefix")
+        random = [s.name for s in job.stages if any(not p.pretrained for p in s.parameters)]
+        if len(random) > 1 and job.weights != "none" and job.plan.recipe.init == "pretrained":
+            self.progress.say(f"at random initialisation (not in the weights): {', '.join(random)}")
+
+    def _places(self, initial: StagedModel, job: Job) -> int:
+        count, size = len(self.data.split.train), self.grid.train.batch_size
+        return places(
+            initial, job.plan, {min(size, count), count % size or size}, self.pool.conditions.autocast
+        )
+
+    def _train_data(self, initial: StagedModel, jobs: Sequence[Job]) -> tuple[TrainData, Supply]:
+        table, split = self.data.table, self.data.split
+        cuts = tuple(sorted({cut for job in jobs for cut in job.plan.cuts}))
+        train, val = torch.from_numpy(split.train), torch.from_numpy(split.val)
+        augmented = None
+        if self.grid.train.augment:
+            augmented = self._augmentation(initial, train)
+            began = time.perf_counter()
+            supply = Supply(augmented.plain(cuts), self.pool.decode_s, time.perf_counter() - began)
+        else:
+            supply = self.pool.get(initial, jobs[0].spec.backbone, cuts)
+        labels = torch.from_numpy(table.labels)
+        classes = len(table.class_names)
+        return TrainData(supply.features, labels, train, val, table.ids, classes, augmented), supply
+
+    def _augmentation(self, initial: StagedModel, train: torch.Tensor) -> Augmentation:
+        from harness.augment import Augmentation  # torchvision's transforms take their time to import
+
+        if self.options.keep_features:
+            self.progress.say(
+                "--keep-features: activations of augmented images differ each epoch, none is kept"
+            )
+        split = self.data.split
+        return Augmentation(
+            model=initial,
+            images=self.pool.images(initial),
+            ids=self.data.table.ids,
+            train=train,
+            rest=torch.from_numpy(np.concatenate([split.val, split.test])),
+            names=tuple(self.grid.train.augment.split(",")),
+            flip=self.grid.train.flip,
+            conditions=self.pool.conditions,
+            room=self.pool.placement,
+        )
+
+    def _train(
+        self, batch: Sequence[Job], data: TrainData, timing: Mapping[str, float], number: tuple[int, int]
+    ) -> set[str]:
+        """Trains cells under their folders' locks; names of those that no other process has or has done."""
+        held = []
+        try:
+            for job in batch:
+                try:
+                    job.folder.lock(wait=False)
+                except Locked:
+                    continue
+                held.append(job)
+            todo = [job for job in held if not settled(job.folder)]
+            if todo:
+                self._train_held(todo, data, timing, number)
+            return {job.folder.name for job in todo}
+        finally:
+            for job in held:
+                job.folder.unlock()
+
+    def _train_held(
+        self, jobs: Sequence[Job], data: TrainData, timing: Mapping[str, float], number: tuple[int, int]
+    ) -> None:
+        first, total = number
+        initial = self.initial(jobs[0])
+        base = self.networks.digest(initial)
+        runs = [
+            CellRun(
+                job=job,
+                data=self.data,
+                train=data,
+                base=base,
+                # Without a frozen prefix, what was computed for others is not this cell's cost.
+                timing={**timing, "prefix_s": timing["prefix_s"] if job.plan.cuts[0] else 0.0},
+                device=self.device,
+                suite=self.grid.suite,
+                argv=self.options.argv,
+                progress=self.progress,
+                title=f"[{position}/{total}] {job.spec.label}",
+                beside=len(jobs),
+            )
+            for position, job in enumerate(jobs, first + 1)
+        ]
+        title = runs[0].title
+        if len(runs) > 1:
+            title = f"[{first + 1}-{first + len(runs)}/{total}] {len(runs)} cells side by side"
+        train_cells(runs, initial, title, fused=not data.augmented and self._places(initial, jobs[0]) > 1)
+
+
+def _cells_at_once(model: StagedModel, cut: int, device: torch.device) -> int:
+    """How many cells fit in half of the free memory: a copy of the network, gradients, Adam's state."""
+    late = set(model.stage_names[cut:])
+    whole = sum(t.nbytes for _, t in model.tensors())
+    suffix = sum(t.nbytes for n, t in model.tensors() if n.split(".", 1)[0] in late)
+    return max(1, int(free_memory(device) * 0.5 / (whole + 3 * suffix)))
