@@ -19,6 +19,7 @@ from harness.checkpoint import read_resume, write_checkpoint, write_resume
 from harness.data.prepare import PreparedData
 from harness.errors import HarnessError, RecordError
 from harness.jobs import Job
+from harness.leakage import write_leakage
 from harness.metrics import scores
 from harness.progress import Progress
 from harness.spec import FORMAT
@@ -92,6 +93,7 @@ class CellRun:
         test = evaluate(cell, self.train.features, torch.from_numpy(split.test)).numpy()
         digests = dict(job.digests) | write_checkpoint(job.folder, cell, self._before, self.base)
         write_text(job.folder.path / "predictions.csv", record.predictions_csv(table, split.test, test))
+        write_leakage(job.folder.path, self.data.leakage)
         digests["predictions"] = record.predictions_digest(table, split.test, test)
         self._write(
             {

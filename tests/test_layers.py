@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIGHT = ("contracts", "errors", "seeding", "spec", "plugins", "stage_plan", "stats", "resampling", "heatmaps")
+LIGHT = (
+    "contracts",
+    "errors",
+    "seeding",
+    "spec",
+    "plugins",
+    "stage_plan",
+    "stats",
+    "resampling",
+    "heatmaps",
+    "leakage",
+)
 
 
 def modules(package: str) -> dict[str, Path]:

@@ -29,10 +29,14 @@ Memory = dict[str, tuple[Stamp, str]]
 
 @dataclass(frozen=True)
 class ContentDigests:
-    """sha256 (hex), in the table's order: of ``samples`` (ids, labels, images) and of ``images`` alone."""
+    """sha256 (hex), in the table's order: of ``samples`` (ids, labels, images) and of ``images`` alone.
+
+    ``files`` is the blake2b digest (hex) of each image file.
+    """
 
     samples: str
     images: str
+    files: tuple[str, ...]
 
 
 def content_digests(table: SampleTable, pool: Executor, *, reread: bool = False) -> ContentDigests:
@@ -45,7 +49,7 @@ def content_digests(table: SampleTable, pool: Executor, *, reread: bool = False)
     for sample, label, content in zip(table.ids, table.labels.tolist(), contents, strict=True):
         samples.update(f"{sample}\x1f{label}\x1f{content}\x1e".encode())
         images.update(content.encode())
-    return ContentDigests(samples.hexdigest(), images.hexdigest())
+    return ContentDigests(samples.hexdigest(), images.hexdigest(), tuple(contents))
 
 
 def file_digests(paths: Sequence[str], pool: Executor, *, reread: bool = False) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from harness.contracts import SampleTable
 from harness.data.content import content_digests
 from harness.data.splits import Split, limit_table, make_split, resolve_kind
 from harness.errors import DataError
+from harness.leakage import Leakage, belonging, find_leakage
 from harness.plugins import load_dataset
 from harness.spec import DataSpec
 
@@ -18,7 +20,8 @@ from harness.spec import DataSpec
 class PreparedData:
     """The samples a grid runs on. ``spec`` is resolved: target and split are the ones in use.
 
-    ``digest`` is of ids, labels and images in order, ``images_digest`` of the images alone.
+    ``digest`` is of ids, labels and images in order, ``images_digest`` of the images alone, ``contents``
+    (hex) of each image file.
     """
 
     spec: DataSpec
@@ -27,6 +30,14 @@ class PreparedData:
     split: Split
     digest: str
     images_digest: str
+    contents: tuple[str, ...]
+
+    @cached_property
+    def leakage(self) -> Leakage:
+        """Which test images are in training too, as far as bytes and groups tell."""
+        split = self.split
+        belongs = belonging({"data": self.digest, "split": split.digest})
+        return find_leakage(self.table, self.contents, split.train, split.test, belongs)
 
 
 def read_samples(spec: DataSpec, path: Path | None) -> tuple[DataSpec, SampleTable]:
@@ -50,7 +61,7 @@ def prepare_data(spec: DataSpec, path: Path | None, workers: int) -> PreparedDat
     split = make_split(table, resolved.split, spec.split_seed, spec.group)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         digests = content_digests(table, pool)
-    return PreparedData(resolved, path, table, split, digests.samples, digests.images)
+    return PreparedData(resolved, path, table, split, digests.samples, digests.images, digests.files)
 
 
 def _check_names(table: SampleTable) -> None:

@@ -326,8 +326,13 @@ def test_the_files_hold_every_key_that_is_documented(tmp_path, images):
     with (path / "predictions.csv").open() as lines:
         assert next(lines).strip() == "id,path,group,label,prediction,p0,p1"
     assert {p.name for p in path.iterdir()} - {".lock"} == {
-        "spec.json", "history.jsonl", "predictions.csv", "checkpoint.safetensors", "result.json",
+        "spec.json", "history.jsonl", "predictions.csv", "leakage.json", "checkpoint.safetensors",
+        "result.json",
     }  # fmt: skip
+    leakage = json.loads((path / "leakage.json").read_text())
+    assert documented("leakage.json").keys() == leakage.keys()
+    assert leakage["digests"] == {k: record["digests"][k] for k in ("data", "split")}
+    assert (leakage["exact"], leakage["groups"], leakage["near"]) == ({}, None, None)
 
 
 def test_the_record_says_what_happened(tmp_path, images):
