@@ -6,11 +6,14 @@ the old one or the new one, never half of each file.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -82,9 +85,23 @@ def _html() -> Environment:
     env.filters.update(_number_filters())
     env.filters.update(known_recipes=_known_recipes, tested_by=phrases.tested_by, reading=phrases.reading)
     env.filters["svg"] = lambda drawn: Markup(drawn.inline)  # matplotlib has escaped it
-    css = resources.files("reports.templates").joinpath("report.css").read_text("utf-8")
-    env.globals["css"] = Markup(css)
+    for name in ("report.css", "theme.js", "report.js"):
+        env.globals[name.replace(".", "_")] = _inline(name)
     return env
+
+
+@dataclass(frozen=True)
+class Inline:
+    """A script or a style sheet within the page, and its source in the content-security policy."""
+
+    content: Markup
+    source: Markup
+
+
+def _inline(name: str) -> Inline:
+    text = resources.files("reports.templates").joinpath(name).read_text("utf-8").strip()
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Inline(Markup(text), Markup(f"'sha256-{digest}'"))
 
 
 def _unbroken(value: object) -> object:

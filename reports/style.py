@@ -11,11 +11,14 @@ import re
 import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from reports.svg import compact
 
 # Okabe and Ito's palette, told apart by colour-blind readers; black and yellow are left out
 # because they vanish on a dark or a light page.
@@ -26,7 +29,6 @@ DASHES = ("-", "--", ":", "-.")
 
 INK = "#010203"  # stands for the colour of text
 FILE_INK = "#222222"
-FONTS = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 
 SETTINGS: Any = {
     "svg.fonttype": "none",  # text stays text: smaller, searchable, read aloud
@@ -74,7 +76,7 @@ class Picture:
     def inline(self) -> str:
         """The ``<svg>`` element for an HTML page, in the page's text colour."""
         svg = self.drawn[self.drawn.index("<svg") :].replace(INK, "currentColor")
-        return svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1).strip()
+        return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(self.alt)}" ', 1).strip()
 
     @property
     def file(self) -> str:
@@ -89,34 +91,7 @@ def picture(name: str, alt: str, figure: Figure) -> Picture:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts have it
         FigureCanvasSVG(figure).print_svg(target, metadata={"Date": None, "Creator": None})
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", target.getvalue(), flags=re.S)
-    return Picture(name, alt, _small(_own_ids(svg, name)))
-
-
-def _small(svg: str) -> str:
-    """The same picture in a third of the bytes: a hundred of them still make a page that opens."""
-    svg = re.sub(r" font-family: 'DejaVu Sans';", "", svg)
-    svg = svg.replace("<svg ", f'<svg font-family="{FONTS}" ', 1)
-    svg = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", svg)
-    svg = re.sub(r"(>[^<>]*</|d=\"[^\"]*\"|[xy]=\"[^\"]*\"|\([^()]*\))", _short_numbers, svg)
-    return re.sub(r">\s+<", "><", svg).replace("; stroke-linejoin: miter", "")
-
-
-def _short_numbers(match: re.Match[str]) -> str:
-    """Coordinates to a hundredth of a point; the text of labels as it is."""
-    if match[0].startswith(">"):
-        return match[0]
-    return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", match[0]).replace("\n", " ")
-
-
-def _own_ids(svg: str, name: str) -> str:
-    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', svg))
-
-    def renamed(match: re.Match[str]) -> str:
-        return f' id="{name}-{match[1]}"' if match[1] in used else ""
-
-    svg = re.sub(r' id="([^"]+)"', renamed, svg)
-    return re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
+    return Picture(name, alt, compact(target.getvalue(), name))
 
 
 def drawing() -> AbstractContextManager[None]:
