@@ -183,6 +183,7 @@
     const close = make("button", { type: "button", onclick: () => dialog.close() }, "Close");
     const dialog = make("dialog", { id: "large" }, make("div", { className: "bar" }, back, on, close), stage);
     dialog.setAttribute("aria-label", "Picture, large");
+    on.autofocus = true;
     let at = 0;
 
     function go(to) {
