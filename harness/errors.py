@@ -9,6 +9,8 @@
     |-- RecordError         3   a run folder that can't be read
     `-- Locked              4   another process trains the same cell
 
+A check that finds a figure outside its band exits with 5; that is a result and no error.
+
 The number is the exit status of the command line. The message is one line.
 """
 

@@ -11,11 +11,12 @@ import torch
 
 from harness.backbones.heads import check_head
 from harness.backbones.staged import StagedModel, tensor_digest
+from harness.code_digest import code_digest
 from harness.contracts import Preprocess, StageInfo
 from harness.data.prepare import PreparedData
 from harness.errors import UsageError
 from harness.planner import CellPlan, plan_cell
-from harness.plugins import load_backbone, load_strategy
+from harness.plugins import load_backbone, load_dataset, load_strategy
 from harness.seeding import derive_seed
 from harness.spec import Grid, RunSpec
 from harness.store import RunFolder
@@ -110,6 +111,8 @@ def plan_jobs(
 ) -> tuple[Job, ...]:
     """One job a cell, in the grid's order. Raises UsageError for a cell that makes no sense."""
     described: dict[tuple[str, ...], _Described] = {}
+    codes: dict[tuple[str, str], str] = {}
+    dataset = load_dataset(data.spec.name)
     jobs = []
     for name, asked_head, text, lr, seed in grid.cells():
         head = check_head(asked_head)
@@ -135,7 +138,15 @@ def plan_jobs(
         spec = RunSpec(data.spec, backbone.name, label, head, canonical, lr, seed, grid.train)
         images = f"{data.digest} {data.split.digest} {network.preprocess}"
         identity = spec.identity(images, network.digest)
-        digests = {"data": data.digest, "split": data.split.digest, "weights": network.digest}
+        plugins = (type(backbone).__module__, type(strategy).__module__)
+        if plugins not in codes:
+            codes[plugins] = code_digest((backbone, strategy, dataset))
+        digests = {
+            "data": data.digest,
+            "split": data.split.digest,
+            "weights": network.digest,
+            "code": codes[plugins],
+        }
         folder = RunFolder(out / spec.folder_name(identity))
         jobs.append(Job(spec, strategy, strategy_name, weights, plan, network.stages, folder, digests))
     return tuple({job.folder.name: job for job in jobs}.values())  # two names of one cell are one cell

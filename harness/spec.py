@@ -131,7 +131,10 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of its columns, over one set of data and one training recipe."""
+    """Every combination of its columns, over one set of data and one training recipe.
+
+    ``only`` keeps some of the combinations, as (backbone, head, strategy, lr, seed); empty: all.
+    """
 
     data: DataSpec = DataSpec()
     backbones: tuple[str, ...] = ("vgg_tiny",)
@@ -142,6 +145,7 @@ class Grid:
     seeds: tuple[int, ...] = (0,)
     train: TrainSpec = TrainSpec()
     suite: str | None = None
+    only: frozenset[tuple[str, str, str, float, int]] = frozenset()
 
     def __post_init__(self) -> None:
         """Raises UsageError for a learning rate that is none."""
@@ -151,7 +155,7 @@ class Grid:
     def cells(self) -> Iterator[tuple[str, str, str, float, int]]:
         """(backbone, head, strategy, lr, seed), duplicates removed, in the order given."""
         every = itertools.product(self.backbones, self.heads, self.strategies, self.lrs, self.seeds)
-        return iter(dict.fromkeys(every))
+        return (cell for cell in dict.fromkeys(every) if not self.only or cell in self.only)
 
 
 def parse_lr(text: str) -> tuple[float, ...]:

@@ -20,6 +20,8 @@ LIGHT = (
     "resampling",
     "heatmaps",
     "leakage",
+    "code_digest",
+    "suites.claims",
 )
 
 

@@ -17,7 +17,6 @@ from harness.spec import AUGMENTATIONS, CHOICES, DataSpec, Grid, TrainSpec, pars
 
 if TYPE_CHECKING:
     from harness.run import Outcome
-    from harness.suites import Suite
 
 _EXAMPLES = """\b
 Examples:
@@ -176,9 +175,10 @@ def _where(out: Path) -> str:
 def _grid(given: dict[str, Any]) -> tuple[Path | None, Grid]:
     """The grid that the options ask for, over what a suite says, over the defaults."""
     from harness.suites import load_suite
+    from harness.suites.grid import suite_grid
 
     suite = load_suite(given["suite"]) if given["suite"] else None
-    base = _from_suite(suite) if suite else Grid()
+    base = suite_grid(suite) if suite else Grid()
     name, path = name_and_path(given["data"]) if given["data"] else (base.data.name, None)
     data = {k: given[k] for k in _DATA if given[k] is not None}
     same_files = DATA_VARIABLES.get(name, name) == DATA_VARIABLES.get(base.data.name, base.data.name)
@@ -224,24 +224,6 @@ def _weights(given: Sequence[str], backbones: tuple[str, ...], base: Grid) -> di
                 f"--weights '{text}' doesn't say which of {', '.join(backbones)}: BACKBONE=NAME|FILE"
             )
     return chosen
-
-
-def _from_suite(suite: Suite) -> Grid:
-    unknown = sorted(set(suite.train) - _TRAIN)
-    if unknown:
-        raise UsageError(f"suite '{suite.name}': unknown key '{unknown[0]}' in [train]")
-    d = suite.data
-    return Grid(
-        data=DataSpec(d.name, d.target, d.split or "auto", d.group, d.split_seed, d.limit, d.missing),
-        backbones=suite.grid.backbones,
-        weights=dict.fromkeys(suite.grid.backbones, suite.grid.weights) if suite.grid.weights else {},
-        heads=suite.grid.heads,
-        strategies=suite.grid.strategies,
-        lrs=suite.grid.lrs,
-        seeds=suite.grid.seeds,
-        train=replace(TrainSpec(), **dict(suite.train)),  # type: ignore[arg-type]
-        suite=suite.name,
-    )
 
 
 def _table(outcomes: Sequence[Outcome]) -> str:

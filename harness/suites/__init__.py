@@ -2,21 +2,35 @@
 
 A suite has ``name``, ``title``, ``[data]``, ``[grid]``, ``[train]`` and any number of
 ``[[reference]]`` rows: figures that somebody published for a cell. They are shown beside a run's
-own figures and never decide whether it passes.
+own figures and never decide whether it passes; ``[[expect]]`` rows do (:mod:`harness.suites.expect`).
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from harness.errors import UnknownName, UsageError
+from harness.suites.expect import Expectation, Source, read_expectation, read_sources
 from harness.suites.table import Table
 
 SUFFIX = ".suite.toml"
+KEYS = {
+    "": ("name", "title", "data", "grid", "train", "reference", "source", "expect"),
+    "data": ("name", "target", "split", "group", "split_seed", "limit", "missing"),
+    "grid": ("backbones", "weights", "heads", "strategies", "lrs", "seeds"),
+    "train": (
+        "epochs", "batch_size", "optimizer", "weight_decay", "schedule", "class_weights", "flip", "augment",
+        "precision", "select", "deterministic",
+    ),
+    "reference": (
+        "source", "target", "backbone", "strategy", "lr", "accuracy", "n", "confusion", "per_class", "note",
+    ),
+    "per_class": ("name", "precision", "recall", "f1"),
+}  # fmt: skip
 
 Option = str | int | float | bool
 
@@ -74,7 +88,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Suite:
-    """A grid of runs with the recipe of its training and its references."""
+    """A grid of runs with the recipe of its training, its references and what it must show.
+
+    ``file`` is the path it was read from, None for one that comes with the program.
+    """
 
     name: str
     title: str
@@ -82,6 +99,9 @@ class Suite:
     grid: SuiteGrid
     train: Mapping[str, Option]
     references: tuple[Reference, ...]
+    sources: Mapping[str, Source]
+    expectations: tuple[Expectation, ...]
+    file: Path | None = None
 
 
 def builtin_suites() -> tuple[str, ...]:
@@ -107,15 +127,21 @@ def load_suite(name_or_path: str | Path) -> Suite:
         raise UsageError(f"suite file '{name}' doesn't exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"suite file '{name}' can't be read: {error}") from error
-    return _parse(text, name)
+    return replace(_parse(text, name), file=Path(name))
+
+
+def builtin_file(name: str) -> Path:
+    """Where a suite that comes with the program lies."""
+    return Path(str(resources.files(__name__) / f"{name}{SUFFIX}"))
 
 
 def _parse(text: str, file: str) -> Suite:
     try:
-        root = Table(file, "", tomllib.loads(text))
+        root = Table(file, "", tomllib.loads(text), text)
     except tomllib.TOMLDecodeError as error:  # its message ends in "(at line L, column C)"
         raise UsageError(f"suite file '{file}' is not valid TOML: {error}") from error
-    root.allow("name", "title", "data", "grid", "train", "reference")
+    root.allow(*KEYS[""])
+    sources = read_sources(root.table("source", optional=True))
     data, grid = _data(root.table("data")), _grid(root.table("grid"))
     return Suite(
         name=root.text("name"),
@@ -124,11 +150,13 @@ def _parse(text: str, file: str) -> Suite:
         grid=grid,
         train=_train(root.table("train", optional=True)),
         references=tuple(_reference(row, data, grid) for row in root.tables("reference")),
+        sources=sources,
+        expectations=tuple(read_expectation(row, sources) for row in root.tables("expect")),
     )
 
 
 def _data(t: Table) -> SuiteData:
-    t.allow("name", "target", "split", "group", "split_seed", "limit", "missing")
+    t.allow(*KEYS["data"])
     return SuiteData(
         name=t.text("name"),
         target=t.text_or_none("target"),
@@ -141,7 +169,7 @@ def _data(t: Table) -> SuiteData:
 
 
 def _grid(t: Table) -> SuiteGrid:
-    t.allow("backbones", "weights", "heads", "strategies", "lrs", "seeds")
+    t.allow(*KEYS["grid"])
     return SuiteGrid(
         backbones=t.texts("backbones"),
         weights=t.text_or_none("weights"),
@@ -153,17 +181,12 @@ def _grid(t: Table) -> SuiteGrid:
 
 
 def _train(t: Table) -> Mapping[str, Option]:
-    t.allow(
-        "epochs", "batch_size", "optimizer", "weight_decay", "schedule", "class_weights", "flip",
-        "precision", "select", "deterministic",
-    )  # fmt: skip
+    t.allow(*KEYS["train"])
     return t.options()
 
 
 def _reference(t: Table, data: SuiteData, grid: SuiteGrid) -> Reference:
-    t.allow(
-        "source", "target", "backbone", "strategy", "lr", "accuracy", "n", "confusion", "per_class", "note"
-    )
+    t.allow(*KEYS["reference"])
     return Reference(
         source=t.text("source"),
         target=t.text_or_none("target") or data.target,
@@ -179,7 +202,7 @@ def _reference(t: Table, data: SuiteData, grid: SuiteGrid) -> Reference:
 
 
 def _reference_class(t: Table) -> ReferenceClass:
-    t.allow("name", "precision", "recall", "f1")
+    t.allow(*KEYS["per_class"])
     return ReferenceClass(
         name=t.text("name"),
         precision=t.fraction("precision"),

@@ -1,12 +1,13 @@
-"""A TOML table read with types: every complaint is one line that names the file and the key."""
+"""A TOML table read with types: every complaint is one line that names the file, its line and the key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from harness.errors import UnknownName, UsageError
+from harness.suites.lines import line_of
 
 
 @dataclass(frozen=True)
@@ -16,24 +17,26 @@ class Table:
     file: str
     where: str
     values: Mapping[str, Any]
+    source: str = field(default="", repr=False)  # the whole text, for the numbers of its lines
 
     def allow(self, *known: str) -> None:
         """Raises :class:`~harness.errors.UnknownName` for the first key that isn't known."""
         for key in self.values:
             if key not in known:
-                raise UnknownName(f"key of {self._place()} in suite file '{self.file}':", key, known)
+                raise UnknownName(f"key of {self._place()} in {self.at(key)}:", key, known)
 
     def table(self, key: str, *, optional: bool = False) -> Table:
         value = self.values.get(key, {} if optional else None)
         if not isinstance(value, dict):
             self._fail(key, "a table", value)
-        return Table(self.file, self._name(key), value)
+        return Table(self.file, self._name(key), value, self.source)
 
     def tables(self, key: str) -> tuple[Table, ...]:
         rows = self.values.get(key, [])
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             self._fail(key, "a list of tables", rows)
-        return tuple(Table(self.file, f"{self._name(key)}[{i}]", row) for i, row in enumerate(rows))
+        names = (f"{self._name(key)}[{i}]" for i in range(len(rows)))
+        return tuple(Table(self.file, name, row, self.source) for name, row in zip(names, rows, strict=True))
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self.values.get(key, default)
@@ -65,7 +68,11 @@ class Table:
             self._fail(key, "a share between 0 and 1", value)
         return value
 
-    def texts(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    def texts(
+        self, key: str, default: tuple[str, ...] | None = None, *, allow_empty: bool = False
+    ) -> tuple[str, ...]:
+        if allow_empty and self.values.get(key) == []:
+            return ()
         return self._list(key, default, lambda v: isinstance(v, str) and bool(v), "texts")
 
     def numbers(self, key: str, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
@@ -103,9 +110,22 @@ class Table:
     def _name(self, key: str) -> str:
         return f"{self.where}.{key}" if self.where else key
 
+    @property
+    def line(self) -> int | None:
+        """Number of the line on which the table begins."""
+        return line_of(self.source, self.where)
+
+    def at(self, key: str = "") -> str:
+        """``suite file 'x.suite.toml', line 12``: where ``key`` stands, or the table that lacks it."""
+        number = line_of(self.source, self.where, key)
+        return f"suite file '{self.file}'" + (f", line {number}" if number else "")
+
+    def fail(self, key: str, reason: str) -> NoReturn:
+        """Raises UsageError: what is wrong with ``key``, and where."""
+        raise UsageError(f"{self.at(key)}: '{self._name(key) if key else self.where}' {reason}")
+
     def _fail(self, key: str, wanted: str, value: object) -> NoReturn:
-        got = "it is missing" if value is None else f"it is {value!r}"
-        raise UsageError(f"suite file '{self.file}': '{self._name(key)}' must be {wanted}; {got}")
+        self.fail(key, f"must be {wanted}; " + ("it is missing" if value is None else f"it is {value!r}"))
 
 
 def _is_integer(value: object) -> bool:

@@ -1,0 +1,154 @@
+"""``harness check``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.commands.data_paths import data_path, weights_variable
+from harness.commands.options import name_and_path
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.spec import Grid
+    from harness.suites import Suite
+    from harness.suites.claims import Finding
+
+OUTSIDE = 5
+
+
+@click.command(
+    "check",
+    epilog="Example: harness check faces; harness check mine.suite.toml --match last_block --out checked",
+)
+@click.argument("suite", metavar="SUITE")
+@click.option("--match", metavar="TEXT", help="Only expectations whose name contains this.")
+@click.option("--data", metavar="NAME=PATH", help="Where the suite's data lie.")
+@click.option("--weights", metavar="NAME|FILE", help="Weights instead of the suite's.")
+@click.option("--seed", multiple=True, type=click.IntRange(0), help="Seeds instead of the suite's; repeat.")
+@click.option("--limit", type=click.IntRange(1), help="A look at fewer images: nothing applies then.")
+@click.option("--epochs", type=click.IntRange(1), help="A look at fewer epochs: nothing applies then.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Take finished runs from here where code, versions, threads and device are the same.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Leave the runs in this folder, which must be new or empty.  [default: none are left]",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--quiet", is_flag=True, help="Only the table.")
+def command(suite: str, **given: Any) -> int:
+    """Train what a suite's expectations are about, in a fresh folder, and hold each against its band.
+
+    Exits with 5 where one is outside, where one doesn't apply although nothing was overridden, and
+    where none applies.
+    """
+    from harness.suites import load_suite
+    from harness.suites.claims import claims
+    from harness.suites.grid import overridden
+
+    loaded = load_suite(suite)
+    path, grid = _grid(loaded, given)
+    wanted = [c for c in claims(loaded, grid) if (given["match"] or "") in c.name]
+    if not wanted:
+        what = f"matches --match '{given['match']}'" if given["match"] else "stands in it ([[expect]])"
+        raise UsageError(f"suite '{loaded.name}': no expectation {what}")
+    from harness.check import check_claims, reuse
+    from harness.progress import Progress
+    from harness.run import RunOptions
+
+    progress = Progress(quiet=given["quiet"])
+    with tempfile.TemporaryDirectory(prefix="harness-check-") as scratch:
+        out = _fresh(given["out"]) if given["out"] else Path(scratch)
+        if given["reuse"]:
+            taken, left = reuse(given["reuse"], out, given["device"], given["threads"])
+            progress.say(f"{taken} runs reused from '{given['reuse']}'")
+            for reason in left:
+                progress.say(f"not reused: {reason}")
+        options = RunOptions(out=out, data_path=path, device=given["device"], threads=given["threads"])
+        findings = check_claims(wanted, grid, options, progress, overridden(grid, loaded))
+    click.echo(_json(findings) if given["as_json"] else table(findings))
+    return status(findings, bool(overridden(grid, loaded)))
+
+
+def _fresh(out: Path) -> Path:
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(
+            f"--out '{out}' isn't empty: a check trains in a fresh folder (--reuse takes old runs)"
+        )
+    return out
+
+
+def _grid(suite: Suite, given: dict[str, Any]) -> tuple[Path | None, Grid]:
+    from harness.suites.grid import suite_grid
+
+    grid = suite_grid(suite)
+    name, path = name_and_path(given["data"]) if given["data"] else (grid.data.name, None)
+    if name != grid.data.name:
+        raise UsageError(f"--data '{name}': suite '{suite.name}' is about {grid.data.name}")
+    weights = dict(grid.weights)
+    for backbone in grid.backbones:
+        found = given["weights"] or weights_variable(backbone)[1]
+        weights |= {backbone: found} if found else {}
+    changed = {"limit": given["limit"]} if given["limit"] else {}
+    return data_path(name, path), replace(
+        grid,
+        data=replace(grid.data, **changed),
+        weights=weights,
+        seeds=given["seed"] or grid.seeds,
+        train=replace(grid.train, epochs=given["epochs"] or grid.train.epochs),
+    )
+
+
+def status(findings: Sequence[Finding], overridden: bool) -> int:
+    """0, or 5: what can't be judged never passes silently."""
+    found = [f.verdict for f in findings]
+    untold = "not applicable" in found and not overridden
+    return OUTSIDE if "outside" in found or untold or "inside" not in found else 0
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """A line an expectation, the reasons below it, then the sources and the sum."""
+    rows = [("expectation", "value", "expected", "source", "verdict")]
+    rows += [
+        (f.claim.title, _cut(f.value), _cut(f.claim.expected), f.claim.source, f.verdict) for f in findings
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for number, finding in enumerate(findings, 1):
+        if finding.verdict != "inside":
+            lines[number] = "\n".join([lines[number], *(f"    {text}" for text in finding.details)])
+    sources = {f.claim.source: f.claim.row.source.text for f in findings if f.claim.row.source}
+    lines += ["", *(f"{name}: {text}" for name, text in sorted(sources.items()))]
+    counts = [sum(f.verdict == v for f in findings) for v in ("inside", "outside", "not applicable")]
+    return "\n".join([*lines, "{} inside, {} outside, {} not applicable".format(*counts)])
+
+
+def _cut(text: str, width: int = 60) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _json(findings: Sequence[Finding]) -> str:
+    rows = [
+        {
+            "expectation": f.claim.title,
+            "value": f.value,
+            "expected": f.claim.expected,
+            "source": f.claim.source,
+            "verdict": f.verdict,
+            "reason": f.reason,
+        }
+        for f in findings
+    ]
+    return json.dumps(rows, indent=2, ensure_ascii=False)
