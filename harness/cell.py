@@ -15,6 +15,8 @@ from harness.features import FeatureSource
 from harness.freezing import Assignment
 from harness.spec import TrainSpec
 
+Row = Mapping[str, Any]  # one epoch, as JSON's types (``docs/run-folder.md``, ``history.jsonl``)
+
 
 class EpochSource(Protocol):
     """Training rows that differ from epoch to epoch."""
@@ -51,7 +53,7 @@ class Snapshot:
     epoch: int
     tensors: Mapping[str, torch.Tensor]
     optimizer: Mapping[str, torch.Tensor]
-    history: tuple[Mapping[str, float | int | None], ...]
+    history: tuple[Row, ...]
     best_epoch: int
     best: Mapping[str, torch.Tensor]
     witness: Mapping[str, Any]

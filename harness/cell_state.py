@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 
 import torch
 
-from harness.cell import Cell, Snapshot
+from harness.adaptive import Adaptation, GradientStatistics
+from harness.cell import Cell, Row, Snapshot
 from harness.freezing import apply_segment
 from harness.optimizers import export_state, import_state, make_optimizer
+from harness.probe import asked_shares
 from harness.witness import Witness
-
-Row = Mapping[str, float | int | None]
 
 
 @dataclass
 class CellState:
     """:meth:`begin` before an epoch, :meth:`add` after it; :meth:`snapshot` at any time between.
 
-    ``names`` has the name of each parameter of ``optimizer`` by identity.
+    ``names`` has the name of each parameter of ``optimizer`` by identity; ``shares`` its share of the
+    learning rate in this epoch, by name, where the strategy adapts them.
     """
 
     cell: Cell
@@ -32,6 +33,7 @@ class CellState:
     best_score: tuple[float, float] = (-1.0, -math.inf)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     witness: Witness = field(default_factory=Witness)
+    shares: Mapping[str, float] | None = None
 
     @classmethod
     def start(cls, cell: Cell, resume: Snapshot | None) -> CellState:
@@ -58,7 +60,21 @@ class CellState:
         apply_segment(
             self.cell.model, self.cell.recipe.segments[self.segment], self.cell.assigned[self.segment]
         )
+        self.shares = None
         self.witness.begin(self.cell, self.segment, self.optimizer, self.names)
+
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """What sets the learning rates of this epoch, where something does."""
+        return self.cell.recipe.segments[self.segment].adapt
+
+    def adapt(self, adaptation: Adaptation, seen: Mapping[str, GradientStatistics]) -> None:
+        """Sets the learning rates of this epoch by what was ``seen`` of the gradients before it."""
+        self.shares = asked_shares(adaptation, seen)
+        scales, lr = self.cell.assigned[self.segment], _lr(self.cell, self.segment)
+        for group in self.optimizer.param_groups:
+            (name,) = (self.names[id(parameter)] for parameter in group["params"])
+            group["base_lr"] = lr * (scales[name] or 0.0) * self.shares[name]
 
     def end(self, epoch: int) -> None:
         """Notes what the epoch's steps have touched, while its gradients are still there."""
@@ -105,9 +121,14 @@ def _score(row: Row) -> tuple[float, float]:
 
 
 def _optimizer(cell: Cell, segment: int) -> tuple[torch.optim.Optimizer, Mapping[int, str]]:
-    lr = cell.recipe.segments[segment].lr or cell.lr
-    scales = {n: s for n, s in cell.assigned[segment].items() if s is not None}
-    return make_optimizer(cell.settings.optimizer, cell.tensors(), scales, lr, cell.settings.weight_decay)
+    s, adapt = cell.settings, cell.recipe.segments[segment].adapt
+    scales = {n: scale for n, scale in cell.assigned[segment].items() if scale is not None}
+    lr = _lr(cell, segment)
+    return make_optimizer(s.optimizer, cell.tensors(), scales, lr, s.weight_decay, apart=adapt is not None)
+
+
+def _lr(cell: Cell, segment: int) -> float:
+    return cell.recipe.segments[segment].lr or cell.lr
 
 
 def _restore(cell: Cell, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -11,23 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
+from harness.adaptive import Adaptation, GradientStatistics
 from harness.recipes import (
     Group,
     OneCycle,
-    ParameterInfo,
     Plan,
     Recipe,
-    Role,
     Schedule,
     Segment,
     Selector,
-    StageInfo,
     StartPenalty,
-    body_blocks,
     decayed,
     freeze,
     train,
 )
+from harness.stage_info import ParameterInfo, Role, StageInfo, body_blocks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,9 +33,11 @@ if TYPE_CHECKING:
     from harness.backbones.staged import StagedModel
 
 __all__ = [
+    "Adaptation",
     "Backbone",
     "DataCard",
     "Dataset",
+    "GradientStatistics",
     "Group",
     "OneCycle",
     "ParameterInfo",

@@ -12,18 +12,25 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.backbones.staged import StagedModel
+from harness.contracts import Segment
 from harness.freezing import Assignment
 from harness.planner import CellPlan
 
 
 @dataclass(frozen=True)
 class GridSize:
-    """What a cell goes through: images by part, and views of each that a prefix computes."""
+    """What a cell goes through: images by part, views of each that a prefix computes, images a batch."""
 
     train: int
     val: int
     test: int
     views: int = 1
+    batch: int = 64
+
+    def steps(self, segment: Segment) -> int:
+        """Images that go through a training step in an epoch of ``segment``, looks at gradients included."""
+        looks = segment.adapt.batches * self.batch if segment.adapt else 0
+        return self.train + min(looks, self.train)
 
     @property
     def images(self) -> int:
@@ -76,10 +83,9 @@ class CostModel:
         alone = suffix = 0.0
         for segment, cut, assigned in zip(plan.recipe.segments, plan.cuts, plan.assigned, strict=True):
             step = self.training(cut, assigned)
-            alone += segment.epochs * (
-                size.train * (self.forward(0, cut) + step) + size.val * self.forward(0)
-            )
-            suffix += segment.epochs * (size.train * step + size.val * self.forward(cut))
+            steps = size.steps(segment)
+            alone += segment.epochs * (steps * (self.forward(0, cut) + step) + size.val * self.forward(0))
+            suffix += segment.epochs * (steps * step + size.val * self.forward(cut))
         last = plan.cuts[-1]
         return CellCost(alone + size.test * self.forward(0), suffix + size.test * self.forward(last))
 

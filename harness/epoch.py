@@ -28,10 +28,12 @@ class Batch:
     factor: float
 
 
-def batches(cell: Cell, data: TrainData, source: FeatureSource, epoch: int) -> Iterator[Batch]:
-    """The batches of an epoch in the order that the cell's seed gives."""
+def batches(
+    cell: Cell, data: TrainData, source: FeatureSource, epoch: int, stream: str = "order"
+) -> Iterator[Batch]:
+    """The batches of an epoch in the order that the cell's seed gives for ``stream``."""
     s = cell.settings
-    order = data.train[torch.from_numpy(generator(cell.seed, "order", epoch).permutation(len(data.train)))]
+    order = data.train[torch.from_numpy(generator(cell.seed, stream, epoch).permutation(len(data.train)))]
     mirror = _mirror(cell, data, epoch)
     labels = data.labels[order].to(cell.device)
     steps = math.ceil(len(order) / s.batch_size)

@@ -18,15 +18,21 @@ def make_optimizer(
     scales: Mapping[str, float],
     lr: float,
     weight_decay: float,
+    *,
+    apart: bool = False,
 ) -> tuple[torch.optim.Optimizer, Mapping[int, str]]:
     """An optimizer over ``scales`` (parameter name -> multiplier of ``lr``), one group a multiplier.
 
-    Fused implementations are used. Returns it with the names of its parameters by identity.
+    ``apart`` makes each parameter a group, whose learning rate can be set alone. Fused implementations
+    are used. Returns it with the names of its parameters by identity.
     """
+    together: dict[object, list[str]] = {}
+    for parameter in sorted(scales, key=lambda n: scales[n], reverse=True):
+        together.setdefault(parameter if apart else scales[parameter], []).append(parameter)
     groups: list[dict[str, object]] = []
-    for scale in sorted(set(scales.values()), reverse=True):
-        members = [tensors[n] for n in scales if scales[n] == scale]
-        groups.append({"params": members, "lr": lr * scale, "base_lr": lr * scale})
+    for members in together.values():
+        rate = lr * scales[members[0]]
+        groups.append({"params": [tensors[n] for n in members], "lr": rate, "base_lr": rate})
     names = {id(tensors[n]): n for n in scales}
     common = {"lr": lr, "weight_decay": weight_decay, "fused": True}
     if name == "adam":

@@ -61,7 +61,13 @@ def _group(run: GridRun, group: Group[Job]) -> GroupPlan:
     model = run.initial(group.cells[0])
     costs = CostModel(model)
     split = run.data.split
-    size = GridSize(len(split.train), len(split.val), len(split.test), len(views(run.pool.conditions)))
+    size = GridSize(
+        train=len(split.train),
+        val=len(split.val),
+        test=len(split.test),
+        views=len(views(run.pool.conditions)),
+        batch=run.grid.train.batch_size,
+    )
     cuts = _cuts(run, model, todo)
     nowhere = {cut.cut for cut in cuts if cut.where == _PLACES["nowhere"]}
     cells = [(costs.cell(job.plan, size), nowhere & set(job.plan.cuts)) for job in todo]

@@ -1,4 +1,4 @@
-"""What a strategy sees and what it answers: stages with their parameters, and a schedule over them."""
+"""What a strategy answers: a schedule over stages."""
 
 from __future__ import annotations
 
@@ -7,51 +7,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from harness.adaptive import Adaptation
 from harness.errors import UsageError
-
-Role = Literal["body", "neck", "classifier", "head"]
-
-
-@dataclass(frozen=True)
-class ParameterInfo:
-    """One parameter tensor as a strategy sees it."""
-
-    name: str  # "STAGE.rest", unique in the model
-    stage: str
-    role: Role
-    kind: str  # class name of the module that owns it, e.g. "Conv2d"
-    shape: tuple[int, ...]
-    norm: bool = False  # owned by a normalisation layer
-    pretrained: bool = True  # False: it stayed at its random initialisation
-
-    @property
-    def bias(self) -> bool:
-        return self.name.endswith("bias")  # attention has names such as in_proj_bias
-
-    @property
-    def numel(self) -> int:
-        count = 1
-        for side in self.shape:
-            count *= side
-        return count
-
-
-@dataclass(frozen=True)
-class StageInfo:
-    """One stage of a backbone: a name, a role and its parameters, in the order of the forward pass."""
-
-    name: str
-    role: Role
-    parameters: tuple[ParameterInfo, ...] = ()
-
-    @property
-    def numel(self) -> int:
-        return sum(p.numel for p in self.parameters)
-
-
-def body_blocks(stages: Sequence[StageInfo]) -> tuple[StageInfo, ...]:
-    """The body stages that have parameters: what "the last k blocks" counts."""
-    return tuple(s for s in stages if s.role == "body" and s.parameters)
+from harness.stage_info import ParameterInfo, Role, StageInfo
 
 
 @dataclass(frozen=True)
@@ -168,7 +126,8 @@ class Segment:
     optimizer's state at its start (parameters that begin to train always start without state).
     ``mode`` says how modules run: ``follow``, what trains in train mode and what is frozen in eval
     mode; ``eval``, all of the network in eval mode. ``schedule`` runs over the steps of this
-    segment alone, in place of the recipe's or the run's, which runs over the whole training.
+    segment alone, in place of the recipe's or the run's, which runs over the whole training. ``adapt``
+    sets the learning rates anew before each epoch, by what the gradients are then.
     """
 
     epochs: int
@@ -178,6 +137,7 @@ class Segment:
     fresh_optimizer: bool = False
     schedule: Schedule | None = None
     penalty: StartPenalty | None = None
+    adapt: Adaptation | None = None
 
 
 @dataclass(frozen=True)
@@ -197,8 +157,8 @@ class Recipe:
 
     @property
     def plain(self) -> bool:
-        """Whether every step is one of the run's own: its schedule, its loss."""
-        return self.schedule is None and all(s.schedule is None and s.penalty is None for s in self.segments)
+        """Whether every step is one of the run's own: its schedule, its loss, rates that are known before."""
+        return self.schedule is None and not any(s.schedule or s.penalty or s.adapt for s in self.segments)
 
     def segment_at(self, epoch: int) -> int:
         """Index of the segment that epoch 1, 2, ... belongs to."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional as F
 
-from harness.cell import Cell, Snapshot, TrainData
-from harness.cell_state import CellState, Row
+from harness.cell import Cell, Row, Snapshot, TrainData
+from harness.cell_state import CellState
 from harness.epoch import class_weights, train_epoch
 from harness.errors import HarnessError
 from harness.features import BATCH, FeatureSource
 from harness.fused import train_epoch_fused
+from harness.probe import probe
 from harness.witness import Witness
 
 DIVERGED = "diverged"  # how the reason of such a failure begins
@@ -93,6 +94,12 @@ def fit_together(
         spent = (time.perf_counter() - began) / max(len(active), 1)
         for batch in together:
             began = time.perf_counter()
+            try:
+                for state in batch:
+                    _adapt(state, data, sources, weights, epoch)
+            except HarnessError as error:  # of an adaptive strategy, which is alone in its batch
+                yield Failed(batch[0].cell, error)
+                continue
             found = _train(batch, data, sources, weights, epoch, fused)
             spent_each = spent + (time.perf_counter() - began) / len(batch)
             for state, (loss, right) in zip(batch, found, strict=True):
@@ -153,6 +160,20 @@ def _sources(active: Sequence[CellState], data: TrainData, epoch: int) -> Mappin
     return data.augmented.at(active[0].cell.seed, epoch, cuts)
 
 
+def _adapt(
+    state: CellState, data: TrainData, sources: Mapping[int, FeatureSource], weights: torch.Tensor, epoch: int
+) -> None:
+    """Lets an adaptive strategy set the epoch's learning rates."""
+    adaptation, cell = state.adaptation, state.cell
+    if adaptation is None:
+        return
+    source = sources[cell.cuts[state.segment]]
+    seen = probe(cell, state.segment, data, source, weights, epoch, adaptation.batches)
+    if not all(math.isfinite(s.gradient_norm) and math.isfinite(s.weight_norm) for s in seen.values()):
+        raise _diverged(epoch)
+    state.adapt(adaptation, seen)
+
+
 def _row(
     state: CellState, data: TrainData, epoch: int, loss: float, right: float, train_seconds: float
 ) -> Row:
@@ -169,8 +190,9 @@ def _row(
         "train_accuracy": right,
         "val_loss": val_loss if math.isfinite(val_loss) else None,
         "val_accuracy": val_accuracy,
-        "lr": state.optimizer.param_groups[0]["lr"],
+        "lr": max(group["lr"] for group in state.optimizer.param_groups),
         "seconds": round(train_seconds + time.perf_counter() - began, 4),
+        **({} if state.shares is None else {"lr_shares": state.shares}),
     }
 
 

@@ -11,6 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LIGHT = (
     "contracts",
+    "adaptive",
+    "recipes",
+    "stage_info",
     "errors",
     "seeding",
     "spec",

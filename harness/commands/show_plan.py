@@ -27,6 +27,7 @@ class _Plan:
     flops: int
     cuttable: bool
     own_schedule: bool
+    adaptive: bool
     frozen_random: tuple[str, ...]
 
 
@@ -134,6 +135,7 @@ def _plan(model: StagedModel, text: str, epochs: int, lr: float, *, complete: bo
         flops=sum(flops),
         cuttable=model.cuttable,
         own_schedule=any((plan.recipe.schedule, *(s.schedule for s in plan.recipe.segments))),
+        adaptive=any(s.adapt for s in plan.recipe.segments),
         frozen_random=() if plan.recipe.init == "random" else frozen_random(plan.assigned, stages),
     )
 
@@ -179,6 +181,8 @@ def _notes(plan: _Plan, complete: bool) -> list[str]:
     notes = ["GMAC: 10^9 multiply-accumulates of one image's forward pass"]
     if plan.own_schedule:
         notes.append("rates rise and fall by a schedule of the strategy's own")
+    if plan.adaptive:
+        notes.append("rates are at most these: before each epoch the strategy sets them by the gradients")
     if not plan.cuttable:
         notes.append("this network isn't known in stages: no frozen prefix is shared")
     if complete:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.contracts import Recipe, Segment, StageInfo, Strategy
+from harness.contracts import Adaptation, GradientStatistics, Recipe, Segment, StageInfo, Strategy
 from harness.errors import UsageError
 from harness.freezing import Assignment
+from harness.probe import asked_shares
 from harness.testing.claims import attempt, require, require_words
 from harness.testing.networks import SHAPES, Shape, probe_network
 from harness.testing.steps import check_step
@@ -20,8 +21,9 @@ def check_strategy(strategy: Strategy) -> None:
     """Tries ``strategy`` on small networks of several shapes, for 1, 2, 3 and 10 epochs.
 
     A recipe lasts as long as asked, in segments of an epoch or more; the same question gets the same
-    recipe; each segment's plan names every parameter and trains something; one step of training
-    moves what the plan trains and nothing else, statistics of norm layers included. A strategy may
+    recipe; each segment's plan names every parameter and trains something; learning rates that are
+    adapted are numbers whatever the gradients are; one step of training moves what the plan trains and
+    nothing else, statistics of norm layers included. A strategy may
     refuse a network with a UsageError that says why, but not all of them. AssertionError where not.
     """
     require_words(strategy, "source")
@@ -51,6 +53,8 @@ def _check_on(strategy: Strategy, who: str, name: str, shape: Shape) -> list[str
         for number, segment in enumerate(recipe.segments, 1):
             here = f"{where}, segment {number}"
             assigned = _assigned(segment, stages, here)
+            if segment.adapt is not None:
+                _check_adaptation(segment.adapt, assigned, here)
             # At a learning rate that moves things in one step; equal plans needn't be stepped twice.
             once = replace(segment, epochs=1, lr=None, schedule=None)
             if once not in tried:
@@ -98,3 +102,18 @@ def _assigned(segment: Segment, stages: Sequence[StageInfo], where: str) -> Assi
         )
     require(any(scale is not None for scale in found.values()), f"{where}: nothing trains")
     return found
+
+
+def _check_adaptation(adapt: Adaptation, assigned: Assignment, where: str) -> None:
+    require(adapt.batches >= 1, f"{where}: it looks at the gradients of {adapt.batches} batches")
+    names = [name for name, scale in assigned.items() if scale is not None]
+    ordinary = {n: GradientStatistics(0.1 * i, 1.0, 0.4 + i) for i, n in enumerate(names, 1)}
+    cases = {
+        "as usual": ordinary,
+        "all zero": dict.fromkeys(names, GradientStatistics(0.0, 1.0, 0.0)),
+        "of a tensor that is zero": ordinary | {names[0]: GradientStatistics(0.1, 0.0, 0.5)},
+    }
+    for case, seen in cases.items():
+        what = f"{where}: with gradients {case}, shares()"
+        found = attempt(what, lambda seen=seen: asked_shares(adapt, seen))  # type: ignore[misc]
+        require(found == adapt.shares(seen), f"{what}, called again, gave others")

@@ -148,8 +148,9 @@ def test_a_gradient_in_one_segment_does_not_vouch_for_another(optimizer):
 def test_a_parameter_in_no_optimizer_is_named(monkeypatch):
     make = cell_state.make_optimizer
 
-    def forgetful(name, tensors, scales, *rest):
-        return make(name, tensors, {n: s for n, s in scales.items() if n != "block2.0.bias"}, *rest)
+    def forgetful(name, tensors, scales, *rest, **options):
+        kept = {n: s for n, s in scales.items() if n != "block2.0.bias"}
+        return make(name, tensors, kept, *rest, **options)
 
     monkeypatch.setattr(cell_state, "make_optimizer", forgetful)
     run = Run(Segment(1, ALL)).train()

@@ -56,7 +56,7 @@ def watch(cell: Cell) -> list[Epoch]:
     before, found = copies(cell.model), []
     for state in fit(cell, data_of(cell)):
         now = copies(cell.model)
-        run = state._run
+        run = state._state
         rates = {run.names[id(p)]: g["lr"] for g in run.optimizer.param_groups for p in g["params"]}
         moved = frozenset(n for n, t in now.items() if not torch.equal(t, before[n]))
         found.append(Epoch(moved, rates))

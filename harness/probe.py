@@ -1,0 +1,104 @@
+"""A look at the gradients before an epoch, from which nothing is learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+
+import torch
+from torch.nn import functional as F
+
+from harness.adaptive import Adaptation, GradientStatistics
+from harness.cell import Cell, TrainData
+from harness.epoch import batches
+from harness.errors import UsageError
+from harness.features import FeatureSource
+from harness.seeding import derive_seed
+
+STREAM = "probe"  # the name of its random choices
+
+
+def probe(
+    cell: Cell,
+    segment: int,
+    data: TrainData,
+    source: FeatureSource,
+    weights: torch.Tensor,
+    epoch: int,
+    count: int,
+) -> dict[str, GradientStatistics]:
+    """The gradients of ``count`` batches (fewer where an epoch has fewer), for all that the segment trains.
+
+    The cell's model must be as it is in training, and stays as it is: parameters, gradients and norm
+    statistics. The loss is the one of training without a penalty.
+    """
+    scales = cell.assigned[segment]
+    live = {n: t for n, t in cell.tensors().items() if scales.get(n) is not None}
+    seen = {name: _Seen(tensor) for name, tensor in live.items()}
+    suffix = cell.suffix(segment)
+    with _untouched(cell):
+        for batch in islice(batches(cell, data, source, epoch, STREAM), count):
+            torch.manual_seed(derive_seed(cell.seed, STREAM, epoch, batch.step))
+            with cell.autocast():
+                logits = suffix(batch.x)
+            loss = F.cross_entropy(logits.float(), batch.labels, weight=weights)
+            for name, gradient in zip(
+                live, torch.autograd.grad(loss, list(live.values()), allow_unused=True), strict=True
+            ):
+                seen[name].add(torch.zeros_like(live[name]) if gradient is None else gradient.detach())
+    return {name: found.statistics() for name, found in seen.items()}
+
+
+def asked_shares(adapt: Adaptation, seen: Mapping[str, GradientStatistics]) -> dict[str, float]:
+    """What ``adapt`` answers, in the order of ``seen``; UsageError where that is no share for each tensor."""
+    who, found = type(adapt).__name__, adapt.shares(seen)
+    if found.keys() != seen.keys():
+        names = sorted(found.keys() ^ seen.keys())
+        raise UsageError(f"{who}: it was asked for a share for each tensor that trains; not so '{names[0]}'")
+    for name, share in found.items():
+        if not 0 <= share < math.inf:
+            raise UsageError(f"{who}: the share of '{name}' is {share}; it has to be a number from 0 up")
+    return {name: float(found[name]) for name in seen}
+
+
+class _Seen:
+    """One tensor's gradients so far: mean and sum of squared distances from it (Welford 1962)."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self._weight = weight.detach()
+        self._norms: list[torch.Tensor] = []
+        self._mean = torch.zeros_like(self._weight, dtype=torch.float32)
+        self._spread = torch.zeros_like(self._mean)
+
+    def add(self, gradient: torch.Tensor) -> None:
+        gradient = gradient.float()
+        self._norms.append(torch.linalg.vector_norm(gradient))
+        before = gradient - self._mean
+        self._mean.add_(before, alpha=1 / len(self._norms))
+        self._spread.addcmul_(before, gradient - self._mean)
+
+    def statistics(self) -> GradientStatistics:
+        count = len(self._norms)
+        ratio: float | None = None
+        if count > 1:
+            variance = self._spread / (count - 1)
+            ratio = float(torch.where(variance > 0, self._mean.square() / variance, 0.0).mean())
+        return GradientStatistics(
+            gradient_norm=float(torch.stack(self._norms).mean()),
+            weight_norm=float(torch.linalg.vector_norm(self._weight.float())),
+            signal_to_noise=ratio,
+        )
+
+
+@contextmanager
+def _untouched(cell: Cell) -> Iterator[None]:
+    """Puts the statistics back that norm layers in train mode take."""
+    buffers = [t for t in cell.tensors().values() if not isinstance(t, torch.nn.Parameter)]
+    kept = [t.clone() for t in buffers]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)
