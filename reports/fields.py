@@ -117,7 +117,7 @@ class Fields:
 
     def options(self) -> dict[str, str]:
         """All values as they are shown."""
-        return {clean(k): clean(v) if isinstance(v, str) else shown(v) for k, v in self.values.items()}
+        return {clean(k): shown(v) for k, v in self.values.items()}
 
     def _list(self, key: str) -> list[Any]:
         value = self._get(key, _MISSING)
@@ -152,4 +152,4 @@ def shown(value: object) -> str:
     """An option's value as the report shows it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else clean(str(value))
+    return "none" if value in (None, "") else f"{value:g}" if isinstance(value, float) else clean(str(value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,13 @@ class Browser:
 
     def js(self, code: str, *values: Any) -> Any:
         return self.driver.execute_script(code, *values)
+
+    def wait(self, code: str, *values: Any, seconds: float = 5) -> Any:
+        """What ``code`` returns, as soon as it is true; an event may take a moment."""
+        end = time.monotonic() + seconds
+        while not (found := self.js(code, *values)) and time.monotonic() < end:
+            time.sleep(0.02)
+        return found
 
     def press(self, *keys: str) -> None:
         """Keys on whatever has the focus."""
