@@ -12,7 +12,9 @@ from harness.adaptive import Adaptation, GradientStatistics
 from harness.cell import Cell, Row, Snapshot
 from harness.freezing import apply_segment
 from harness.optimizers import export_state, import_state, make_optimizer
+from harness.penalty import tapped
 from harness.probe import asked_shares
+from harness.seeding import derive_seed
 from harness.witness import Witness
 
 
@@ -109,6 +111,10 @@ class CellState:
         """A new plan: a new optimizer, which keeps the state of what trained before unless asked not to."""
         kept = export_state(self.optimizer, self.names)
         self.segment = self.cell.recipe.segment_at(epoch)
+        keep = self.cell.recipe.segments[self.segment].keep
+        if keep is not None:
+            draw = torch.Generator().manual_seed(derive_seed(self.cell.seed, "keep", self.segment))
+            tapped(self.cell).head.keep(keep, draw)
         self.optimizer, self.names = _optimizer(self.cell, self.segment)
         if not self.cell.recipe.segments[self.segment].fresh_optimizer:
             import_state(self.optimizer, self.names, kept)

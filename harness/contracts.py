@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 from harness.adaptive import Adaptation, GradientStatistics
 from harness.recipes import (
     Group,
+    GroupLasso,
     OneCycle,
     Plan,
     Recipe,
@@ -21,6 +22,7 @@ from harness.recipes import (
     Segment,
     Selector,
     StartPenalty,
+    Taps,
     decayed,
     freeze,
     train,
@@ -39,6 +41,7 @@ __all__ = [
     "Dataset",
     "GradientStatistics",
     "Group",
+    "GroupLasso",
     "OneCycle",
     "ParameterInfo",
     "Plan",
@@ -52,6 +55,7 @@ __all__ = [
     "StageInfo",
     "StartPenalty",
     "Strategy",
+    "Taps",
     "body_blocks",
     "decayed",
     "freeze",

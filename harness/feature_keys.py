@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from harness.backbones.staged import StagedModel, tensor_digest
+from harness.backbones.tapped import TappedModel
 from harness.data.decode import DECODER_VERSION
 from harness.data.prepare import PreparedData
 from harness.features import BATCH
@@ -43,6 +44,8 @@ def feature_keys(
     names = model.stage_names[:cut]
     tensors = [(n, t) for n, t in model.tensors() if n.split(".", 1)[0] in names]
     modules = "; ".join(f"{n}: {model.parts[n]!r}" for n in names)
+    if isinstance(model, TappedModel):
+        modules += f"; {model.taps}"
     decoder = ", ".join(f"{p} {package_version(p)}" for p in ("simplejpeg", "pillow"))
     versions = ", ".join(f"{p} {package_version(p)}" for p in ("torchvision", "timm"))
     plain = FeatureKey(
@@ -62,5 +65,7 @@ def feature_keys(
 def describe_prefix(model: StagedModel, name: str, cuts: tuple[int, ...]) -> str:
     """``torchvision:vgg16 block1..block4 and block1..pool at 224 px``."""
     names = model.stage_names
+    if isinstance(model, TappedModel):
+        return f"{name} features of {', '.join(model.tapped)} at {model.preprocess.size} px"
     spans = [names[0] if cut == 1 else f"{names[0]}..{names[cut - 1]}" for cut in cuts]
     return f"{name} {' and '.join(spans)} at {model.preprocess.size} px"

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from harness.backbones.staged import StagedModel
+from harness.backbones.tapped import TappedModel
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def cam_layer(model: StagedModel) -> CamLayer:
     stage ends in. Raises UsageError for a network that has none (``[n, tokens, channels]``, or
     channels last): averaging over its axes would give a picture without a meaning.
     """
+    if isinstance(model, TappedModel):
+        raise UsageError(
+            "Grad-CAM isn't available for this network: its head reads all stages (head2toe), and a map of "
+            "one of them would leave out what the others say"
+        )
     shapes = _output_shapes(model)
     for name, module in reversed(list(model.parts.items())):
         shape = shapes.get(name, ())

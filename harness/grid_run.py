@@ -111,7 +111,7 @@ class GridRun:
 
     def initial(self, job: Job) -> StagedModel:
         """The network that ``job`` starts from."""
-        return self.networks.get(*job.network, job.spec.seed)
+        return self.networks.get(job.network, job.spec.seed)
 
     def _announce(self, job: Job, model: StagedModel) -> None:
         if not model.cuttable:

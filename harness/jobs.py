@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from harness.backbones.heads import check_head
 from harness.backbones.staged import StagedModel, tensor_digest
+from harness.backbones.tapped import TappedModel
 from harness.code_digest import code_digest
-from harness.contracts import Preprocess, StageInfo
+from harness.contracts import Preprocess, StageInfo, Taps
 from harness.data.prepare import PreparedData
 from harness.errors import UsageError
 from harness.planner import CellPlan, plan_cell
@@ -20,6 +21,16 @@ from harness.plugins import load_backbone, load_dataset, load_strategy
 from harness.seeding import derive_seed
 from harness.spec import Grid, RunSpec
 from harness.store import RunFolder
+
+
+class NetworkKey(NamedTuple):
+    """Which network, but for the seed that its random parts are drawn by."""
+
+    backbone: str
+    weights: str
+    head: str
+    init: str = "pretrained"
+    taps: Taps | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +47,10 @@ class Job:
     digests: Mapping[str, str]
 
     @property
-    def network(self) -> tuple[str, str, str, str]:
-        """What cells must have in common to share a prefix: backbone, weights, head, initialisation."""
-        return (self.spec.backbone, self.weights, self.spec.head, self.plan.recipe.init)
+    def network(self) -> NetworkKey:
+        """What cells must have in common to share a prefix."""
+        recipe = self.plan.recipe
+        return NetworkKey(self.spec.backbone, self.weights, self.spec.head, recipe.init, recipe.taps)
 
     @property
     def trainable(self) -> int:
@@ -53,21 +65,22 @@ class Networks:
 
     num_classes: int
     device: torch.device
-    _last: tuple[tuple[str, str, str, str, int], StagedModel] | None = field(default=None, repr=False)
+    _last: tuple[tuple[NetworkKey, int], StagedModel] | None = field(default=None, repr=False)
     _digest: tuple[StagedModel, str] | None = field(default=None, repr=False)
 
-    def get(self, backbone: str, weights: str, head: str, init: str, seed: int) -> StagedModel:
+    def get(self, key: NetworkKey, seed: int) -> StagedModel:
         """The network as ``seed`` initialises it; with ``init`` ``random`` the weights only lend their
         preprocessing. Callers must not train it, only copies of it.
         """
-        key = (backbone, weights, head, init, seed)
-        if self._last is None or self._last[0] != key:
+        if self._last is None or self._last[0] != (key, seed):
             self._last = self._digest = None  # two large networks needn't be in memory at once
             torch.manual_seed(derive_seed(seed, "init"))
-            model = load_backbone(backbone).build(weights, self.num_classes, head)
-            if init == "random" and weights != "none":
-                model = self._unpretrained(model, backbone, head, seed)
-            self._last = (key, model.to(self.device).to(memory_format=torch.channels_last))
+            model = load_backbone(key.backbone).build(key.weights, self.num_classes, key.head)
+            if key.init == "random" and key.weights != "none":
+                model = self._unpretrained(model, key.backbone, key.head, seed)
+            if key.taps:
+                model = TappedModel(model, key.taps, self.num_classes)
+            self._last = ((key, seed), model.to(self.device).to(memory_format=torch.channels_last))
         return self._last[1]
 
     def digest(self, model: StagedModel) -> str:
@@ -110,7 +123,7 @@ def plan_jobs(
     grid: Grid, data: PreparedData, networks: Networks, out: Path, allow_random_frozen: bool
 ) -> tuple[Job, ...]:
     """One job a cell, in the grid's order. Raises UsageError for a cell that makes no sense."""
-    described: dict[tuple[str, ...], _Described] = {}
+    described: dict[NetworkKey, _Described] = {}
     codes: dict[tuple[str, str], str] = {}
     dataset = load_dataset(data.spec.name)
     jobs = []
@@ -119,11 +132,14 @@ def plan_jobs(
         backbone = load_backbone(name)
         strategy, strategy_name, canonical = load_strategy(text)
         weights = grid.weights.get(name, backbone.default_weights)
-        key = (backbone.name, weights, head)
+        key = NetworkKey(backbone.name, weights, head)
         if key not in described:
-            described[key] = _describe(networks.get(*key, "pretrained", seed))
+            described[key] = _describe(networks.get(key, seed))
+        recipe = strategy.recipe(described[key].stages, grid.train.epochs)
+        key = key._replace(taps=recipe.taps)
+        if key not in described:
+            described[key] = _describe(networks.get(key, seed))
         network = described[key]
-        recipe = strategy.recipe(network.stages, grid.train.epochs)
         if recipe.init == "random":
             network = _unpretrained(network)
         plan = plan_cell(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
+from harness.backbones.tapped import TappedModel
 from harness.cell import Cell
+from harness.contracts import GroupLasso, StartPenalty
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,34 @@ class Pull:
             self.parameter.grad.add_(distance, alpha=self.weight)
 
 
-def pulls(cell: Cell, segment: int) -> tuple[Pull, ...]:
+@dataclass(frozen=True)
+class Lasso:
+    """``weight`` times the sum of the norms of the columns of ``parameter`` ``[classes, features]``."""
+
+    parameter: torch.Tensor
+    weight: float
+
+    def add(self) -> None:
+        """Adds its gradient, which is zero where a column is."""
+        if self.parameter.grad is not None:
+            self.parameter.grad.add_(F.normalize(self.parameter.detach(), dim=0), alpha=self.weight)
+
+
+def pulls(cell: Cell, segment: int) -> tuple[Pull | Lasso, ...]:
     """The terms of a segment's penalty, one for each tensor that it holds."""
     penalty = cell.recipe.segments[segment].penalty
-    if penalty is None:
-        return ()
+    if isinstance(penalty, GroupLasso):
+        return (Lasso(tapped(cell).head.linear.weight, penalty.weight),)
+    return () if penalty is None else _held(cell, segment, penalty)
+
+
+def tapped(cell: Cell) -> TappedModel:
+    """The cell's network, whose head is on taps."""
+    assert isinstance(cell.model, TappedModel)  # by the plan's own check
+    return cell.model
+
+
+def _held(cell: Cell, segment: int, penalty: StartPenalty) -> tuple[Pull, ...]:
     live = cell.tensors()
     found: list[Pull] = []
     for parameter in (p for stage in cell.model.describe() for p in stage.parameters):

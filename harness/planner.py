@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from harness.contracts import Recipe, StageInfo
+from harness.contracts import GroupLasso, Recipe, StageInfo
 from harness.errors import UsageError
 from harness.freezing import Assignment, assignments, frozen_random, shared_cuts
 
@@ -46,6 +46,7 @@ def plan_cell(
     """
     if recipe.epochs != epochs:
         raise UsageError(f"strategy {strategy} plans {recipe.epochs} epochs, but {epochs} were asked for")
+    _check_taps(recipe, strategy)
     assigned = assignments(recipe, stages)
     random = frozen_random(assigned, stages)
     if random and recipe.init == "pretrained" and not allow_random_frozen:
@@ -54,21 +55,39 @@ def plan_cell(
             f"{', '.join(random)}; use complete weights, another strategy, --head linear, "
             "or --allow-random-frozen"
         )
-    cuts = shared_cuts(assigned, stages) if cuttable else (0,) * len(assigned)
-    return CellPlan(recipe, assigned, cuts)
+    if not cuttable:
+        return CellPlan(recipe, assigned, (0,) * len(assigned))
+    return CellPlan(recipe, assigned, tapped_cuts(recipe, shared_cuts(assigned, stages), stages))
+
+
+def _check_taps(recipe: Recipe, strategy: str) -> None:
+    untapped = () if recipe.taps else recipe.segments
+    if any(s.keep is not None for s in (*recipe.segments[:1], *untapped)):
+        raise UsageError(
+            f"strategy {strategy} selects inputs of a head that has no taps or hasn't trained yet"
+        )
+    if any(isinstance(s.penalty, GroupLasso) for s in untapped):
+        raise UsageError(f"strategy {strategy} has a group lasso, which is for a head on taps")
+
+
+def tapped_cuts(recipe: Recipe, cuts: tuple[int, ...], stages: Sequence[StageInfo]) -> tuple[int, ...]:
+    """``cuts`` for the network that ``recipe`` asks for: with taps only the one before the head, or none."""
+    if recipe.taps is None:
+        return cuts
+    return tuple(cut if cut == len(stages) - 1 else 0 for cut in cuts)
 
 
 @dataclass(frozen=True)
 class Group(Generic[T]):
     """Cells of one network: they share one pass over the images."""
 
-    key: tuple[str, ...]
+    key: Hashable
     cells: tuple[T, ...]
 
 
-def group_cells(cells: Iterable[tuple[T, tuple[str, ...]]]) -> tuple[Group[T], ...]:
+def group_cells(cells: Iterable[tuple[T, Hashable]]) -> tuple[Group[T], ...]:
     """Groups (cell, key of its network) by key, in order of first appearance."""
-    found: dict[tuple[str, ...], list[T]] = {}
+    found: dict[Hashable, list[T]] = {}
     for cell, key in cells:
         found.setdefault(key, []).append(cell)
     return tuple(Group(key, tuple(members)) for key, members in found.items())

@@ -119,6 +119,29 @@ class StartPenalty:
 
 
 @dataclass(frozen=True)
+class GroupLasso:
+    """Adds to the loss ``weight`` times the sum of the Euclidean norms of the head's weights, one norm for
+    each of its inputs, over all classes: inputs that don't matter lose all of their weights.
+
+    It takes a head on ``taps``. The loss that is recorded is the one without it.
+    """
+
+    weight: float
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The network's head is a new linear layer on features of all stages below it that have parameters.
+
+    Each stage's activations are averaged over windows of their height and width, as many as make up about
+    ``size`` features, or over all of it where there are as many channels; what the head takes of a stage is
+    scaled to unit length.
+    """
+
+    size: int
+
+
+@dataclass(frozen=True)
 class Segment:
     """A span of epochs with one plan.
 
@@ -127,7 +150,9 @@ class Segment:
     ``mode`` says how modules run: ``follow``, what trains in train mode and what is frozen in eval
     mode; ``eval``, all of the network in eval mode. ``schedule`` runs over the steps of this
     segment alone, in place of the recipe's or the run's, which runs over the whole training. ``adapt``
-    sets the learning rates anew before each epoch, by what the gradients are then.
+    sets the learning rates anew before each epoch, by what the gradients are then. ``keep`` begins it with a
+    new head on this share of the head's inputs: those whose weights, as trained so far, have the largest
+    norms; it takes a head on ``taps``.
     """
 
     epochs: int
@@ -136,20 +161,23 @@ class Segment:
     lr: float | None = None
     fresh_optimizer: bool = False
     schedule: Schedule | None = None
-    penalty: StartPenalty | None = None
+    penalty: StartPenalty | GroupLasso | None = None
     adapt: Adaptation | None = None
+    keep: float | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What a strategy does with a backbone: its initialisation and its segments, in order.
 
-    ``schedule`` replaces the run's schedule of the learning rate over the whole training.
+    ``schedule`` replaces the run's schedule of the learning rate over the whole training. ``taps`` puts
+    another head on the network; its parameters are those of the same stage.
     """
 
     segments: tuple[Segment, ...]
     init: Literal["pretrained", "random"] = "pretrained"
     schedule: Schedule | None = None
+    taps: Taps | None = None
 
     @property
     def epochs(self) -> int:

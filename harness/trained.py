@@ -15,7 +15,7 @@ from harness.backbones.staged import StagedModel
 from harness.checkpoint import read_checkpoint
 from harness.errors import RecordError, UsageError, WeightsError
 from harness.features import BATCH, run_prefix
-from harness.jobs import Networks
+from harness.jobs import NetworkKey, Networks
 from harness.plugins import load_strategy
 from harness.spec import RunSpec
 from harness.store import RESULT, RunFolder
@@ -97,13 +97,13 @@ def _base(
     """The network that the run started from."""
     networks = Networks(classes, device)
     try:
-        model = networks.get(spec.backbone, weights, spec.head, "pretrained", spec.seed)
+        key = NetworkKey(spec.backbone, weights, spec.head)
+        model = networks.get(key, spec.seed)
     except WeightsError as error:
         raise WeightsError(f"run '{folder.name}' needs its base weights: {error}") from error
     strategy, _, _ = load_strategy(spec.strategy)
-    init = strategy.recipe(model.describe(), spec.train.epochs).init
-    if init != "pretrained":
-        model = networks.get(spec.backbone, weights, spec.head, init, spec.seed)
+    recipe = strategy.recipe(model.describe(), spec.train.epochs)
+    model = networks.get(key._replace(init=recipe.init, taps=recipe.taps), spec.seed)
     if networks.digest(model) != digest:
         raise RecordError(
             f"'{folder.path / RESULT}': the run started from another network than {spec.backbone} with "

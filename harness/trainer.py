@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional as F
 
+from harness.backbones.tapped import TappedModel
 from harness.cell import Cell, Row, Snapshot, TrainData
 from harness.cell_state import CellState
 from harness.epoch import class_weights, train_epoch
@@ -178,7 +179,7 @@ def _row(
     state: CellState, data: TrainData, epoch: int, loss: float, right: float, train_seconds: float
 ) -> Row:
     """Validates; what the epoch adds to the history."""
-    began = time.perf_counter()
+    began, model = time.perf_counter(), state.cell.model
     state.end(epoch)
     logits = _evaluate(state.cell, state.segment, data.features, data.val)
     labels = data.labels[data.val]
@@ -193,6 +194,7 @@ def _row(
         "lr": max(group["lr"] for group in state.optimizer.param_groups),
         "seconds": round(train_seconds + time.perf_counter() - began, 4),
         **({} if state.shares is None else {"lr_shares": state.shares}),
+        **({"kept": model.kept()} if isinstance(model, TappedModel) else {}),
     }
 
 

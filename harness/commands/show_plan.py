@@ -88,7 +88,7 @@ def command(
     from harness.backbones.heads import check_head
 
     model = _network(backbone, weights, check_head(head), classes)
-    plan = _plan(model, strategy, epochs, rates[0], complete=weights == "none")
+    plan = _plan(model, strategy, epochs, rates[0], classes, complete=weights == "none")
     click.echo(_text(plan, epochs, complete=weights == "none"))
     if figure:
         from reports.plan_figure import draw_plan
@@ -108,17 +108,21 @@ def _network(backbone: str, weights: str, head: str, classes: int) -> StagedMode
         return load_backbone(backbone).build(weights, classes, head)
 
 
-def _plan(model: StagedModel, text: str, epochs: int, lr: float, *, complete: bool) -> _Plan:
+def _plan(model: StagedModel, text: str, epochs: int, lr: float, classes: int, *, complete: bool) -> _Plan:
     """``complete``: the prefix is as it would be with weights that cover all but the head."""
+    from harness.backbones.tapped import TappedModel
     from harness.costs import CostModel
     from harness.freezing import frozen_random, prefix_stages
-    from harness.planner import plan_cell
+    from harness.planner import plan_cell, tapped_cuts
     from harness.plugins import load_strategy
 
     strategy, _, name = load_strategy(text)
+    recipe = strategy.recipe(model.describe(), epochs)
+    if recipe.taps:
+        model = TappedModel(model, recipe.taps, classes)
     stages = model.describe()
     plan = plan_cell(
-        strategy.recipe(stages, epochs),
+        recipe,
         stages,
         epochs=epochs,
         strategy=name,
@@ -127,7 +131,8 @@ def _plan(model: StagedModel, text: str, epochs: int, lr: float, *, complete: bo
     )
     cuts = plan.cuts
     if complete and model.cuttable:
-        cuts = tuple(prefix_stages(plan.assigned[: i + 1], stages) for i in range(len(cuts)))
+        whole = tuple(prefix_stages(plan.assigned[: i + 1], stages) for i in range(len(cuts)))
+        cuts = tapped_cuts(recipe, whole, stages)
     flops = CostModel(model).stages
     return _Plan(
         strategy=name,

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from harness.backbones.staged import Stage, StagedModel
+from harness.backbones.tapped import TappedModel
 from harness.cell import TrainData
-from harness.contracts import Preprocess
+from harness.contracts import Preprocess, Taps
 from harness.features import Features
 
 CLASSES = 2
@@ -39,8 +40,8 @@ SHAPES: Mapping[str, Shape] = {
 }
 
 
-def probe_network(shape: Shape) -> StagedModel:
-    """The same network at every call, as if weights covered all of it but its head.
+def probe_network(shape: Shape, taps: Taps | None = None) -> StagedModel:
+    """The same network at every call, as if weights covered all of it but its head, which may be on taps.
 
     Its activations are smooth, so that no parameter misses its gradient by chance.
     """
@@ -53,9 +54,9 @@ def probe_network(shape: Shape) -> StagedModel:
             for n in range(1, shape.classifiers + 1)
         ]
         head = Stage("head", nn.Linear(_WIDTH, CLASSES), "head")
-    model = StagedModel([*blocks, pool, *classifiers, head], _PREPROCESS)
-    model.pretrained = frozenset(name for name, _ in model.tensors() if not name.startswith("head."))
-    return model
+        model = StagedModel([*blocks, pool, *classifiers, head], _PREPROCESS)
+        model.pretrained = frozenset(name for name, _ in model.tensors() if not name.startswith("head."))
+        return TappedModel(model, taps, CLASSES) if taps else model
 
 
 def _block(number: int, norm: type[nn.Module] | None) -> nn.Sequential:

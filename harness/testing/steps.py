@@ -22,7 +22,7 @@ def check_step(shape: Shape, recipe: Recipe, assigned: Assignment, where: str) -
     ``recipe`` has one segment of one epoch, which is one step; two where the strategy adapts its learning
     rates, since noise shows in two batches or more. What it puts to rest then is to stay still.
     """
-    model, (segment,) = probe_network(shape), recipe.segments
+    model, (segment,) = probe_network(shape, recipe.taps), recipe.segments
     before = {name: tensor.detach().clone() for name, tensor in model.tensors()}
     cell = Cell(
         model=model,

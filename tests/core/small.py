@@ -12,10 +12,12 @@ from PIL import Image
 from torch import nn
 
 from harness.backbones.staged import Stage, StagedModel
+from harness.backbones.tapped import TappedModel
 from harness.cell import Cell, TrainData
 from harness.contracts import Preprocess, Recipe, Segment, StageInfo, Strategy
 from harness.features import Features
 from harness.freezing import assignments, shared_cuts
+from harness.planner import tapped_cuts
 from harness.prefix import compute_prefix, row_shapes
 from harness.spec import TrainSpec
 
@@ -128,10 +130,12 @@ def make_cell(
 ) -> Cell:
     """A cell; ``cut=None`` takes the deepest cut that the strategy allows."""
     spec = TrainSpec(**{"epochs": 2, "batch_size": 16, **settings})  # type: ignore[arg-type]
+    recipe = strategy.recipe(model.describe(), spec.epochs)
+    if recipe.taps:
+        model = TappedModel(model, recipe.taps, 2)
     stages = model.describe()
-    recipe = strategy.recipe(stages, spec.epochs)
     assigned = assignments(recipe, stages)
-    deepest = shared_cuts(assigned, stages)
+    deepest = tapped_cuts(recipe, shared_cuts(assigned, stages), stages)
     cuts = deepest if cut is None else (cut,) * len(deepest)
     return Cell(model, cuts, recipe, assigned, lr, seed, spec, CPU, copies(model))
 
