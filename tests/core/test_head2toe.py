@@ -257,9 +257,8 @@ def test_what_makes_no_sense_is_said(text, epochs, words):
 
 def test_networks_that_have_no_such_head():
     model = small_net()
-    whole = StagedModel(
-        [Stage(n, p, model.roles[n]) for n, p in model.parts.items()], PREPROCESS, whole=model
-    )
+    stages = [Stage(n, p, model.roles[n]) for n, p in model.parts.items()]
+    whole = StagedModel(stages, PREPROCESS, whole=model)
     with pytest.raises(UsageError, match="known in stages"):
         TappedModel(whole, Taps(512), 2)
     mlp = Stage("head", nn.Sequential(nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 2)), "head")
