@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 
@@ -31,19 +32,21 @@ def write_resume(folder: RunFolder, snapshot: Snapshot, conditions: str) -> None
         "history": json.dumps([json.loads(to_json(row)) for row in snapshot.history]),
         "witness": json.dumps(snapshot.witness),
     }
-    folder.write_resume(tensors, metadata)
+    folder.write_resume(tensors, metadata | {"digest": _resume_digest(tensors, metadata)})
 
 
 def read_resume(folder: RunFolder, device: torch.device, conditions: str) -> Snapshot | None:
     """What an earlier process left, or None where there is nothing to go on from.
 
-    Raises RecordError for a file that can't be read or was written under other ``conditions``: to go
-    on from it would give bits that neither condition gives.
+    Raises RecordError for a file that can't be read, isn't bit for bit what was written, or was written
+    under other ``conditions``: to go on from it would give bits that neither condition gives.
     """
     found = folder.read_resume()
     if found is None:
         return None
     tensors, metadata = found
+    if metadata.pop("digest", None) != _resume_digest(tensors, metadata):
+        raise RecordError(f"'{folder.path / RESUME}' is damaged: its digest differs")
     if metadata.get("conditions") != conditions:
         raise RecordError(f"it was begun with {metadata.get('conditions')} and this is {conditions}")
     trained, optimizer, best = (
@@ -62,6 +65,11 @@ def read_resume(folder: RunFolder, device: torch.device, conditions: str) -> Sna
         )
     except (KeyError, ValueError) as error:
         raise RecordError(f"'{folder.path / RESUME}' has no valid metadata") from error
+
+
+def _resume_digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    text = json.dumps(metadata, sort_keys=True)
+    return hashlib.sha256(f"{tensor_digest(tensors.items())} {text}".encode()).hexdigest()
 
 
 def write_checkpoint(

@@ -25,6 +25,8 @@ COMMANDS = {
     "new": "Write a package for a plugin of your own.",
     "show": "Show one run.",
     "show plan": "Show what a strategy does with a backbone, stage by stage.",
+    "rerun": "Train a run again from its record and compare every bit.",
+    "verify": "Check every byte of finished runs against its digest.",
     "runs": "List or remove run folders.",
     "cache": "List or remove what is kept between commands.",
     "doctor": "Check this machine: device, versions, data, weights.",

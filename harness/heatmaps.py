@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import RecordError
+from harness.seal import BLANK, KEY, parse, sealed
 from harness.store import write_text
 
 FILE = "gradcam.json"
@@ -78,7 +79,8 @@ def write_heatmaps(folder: Path, made: HeatMaps) -> Path:
     }
     lines = [f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in head.items()]
     maps = ",\n".join(f"{json.dumps(k, ensure_ascii=False)}: {json.dumps(v)}" for k, v in rows.items())
-    write_text(folder / FILE, "{\n" + ",\n".join(lines) + ',\n"maps": {\n' + maps + "\n}}\n")
+    text = "{\n" + ",\n".join(lines) + ',\n"maps": {\n' + maps + f'\n}},\n"{KEY}": "{BLANK}"}}\n'
+    write_text(folder / FILE, sealed(text))
     return folder / FILE
 
 
@@ -91,7 +93,7 @@ def read_heatmaps(folder: Path, digests: Mapping[str, str]) -> HeatMaps | None:
     if not file.exists():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse(file.read_bytes())
         if found["format"] != FORMAT:
             raise ValueError(f"format {found['format']} is not known")
         if found["digests"] != belonging(digests):

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cache_dir import cache_dir
+from harness.seal import BLANK, KEY, file_digest, intact, sealed
 
 if TYPE_CHECKING:
     import torch
 
 _ROWS, _ENTRY, _DRAFT = "rows.bin", "entry.json", ".draft-"
-_CHUNK = 2**24
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,12 @@ class Draft:
             "key": asdict(key),
             "shape": list(self.rows.shape),
             "dtype": str(self.rows.dtype).removeprefix("torch."),
-            "sha256": _sha256(file),
+            "sha256": file_digest(file),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            KEY: BLANK,
         }
         with (self.folder / _ENTRY).open("w", encoding="utf-8") as handle:
-            json.dump(entry, handle, indent=2)
+            handle.write(sealed(json.dumps(entry, indent=2)))
             handle.flush()
             os.fsync(handle.fileno())
         if find(key) is None:
@@ -116,7 +117,7 @@ def draft(shape: tuple[int, ...], dtype: torch.dtype) -> Draft:
 
 
 def find(key: FeatureKey) -> torch.Tensor | None:
-    """The kept rows under ``key``, mapped; None where there are none or the entry isn't whole.
+    """The kept rows under ``key``, mapped; None where there are none or not a bit is as it was written.
 
     A change to them stays in memory: the file is mapped copy-on-write.
     """
@@ -129,7 +130,7 @@ def find(key: FeatureKey) -> torch.Tensor | None:
     shape, dtype = tuple(entry["shape"]), getattr(torch, entry["dtype"])
     file = folder / _ROWS
     try:
-        if file.stat().st_size != prod(shape) * dtype.itemsize:
+        if file.stat().st_size != prod(shape) * dtype.itemsize or file_digest(file) != entry["sha256"]:
             return None
         return torch.from_file(str(file), shared=False, size=prod(shape), dtype=dtype).view(shape)
     except (OSError, RuntimeError):
@@ -153,6 +154,11 @@ def drafts() -> Iterator[Path]:
     return (folder for folder in found if folder.is_dir() and _read(folder) is None)
 
 
+def present(key: FeatureKey) -> bool:
+    """Whether there is something under ``key``, whole or not."""
+    return (_root() / key.digest).exists()
+
+
 def forget(key: FeatureKey) -> None:
     """Removes an entry."""
     shutil.rmtree(_root() / key.digest, ignore_errors=True)
@@ -161,7 +167,7 @@ def forget(key: FeatureKey) -> None:
 def damaged(entry: Entry) -> bool:
     """Whether the rows differ from what was written."""
     found = _read(entry.folder)
-    return found is None or _sha256(entry.folder / _ROWS) != found["sha256"]
+    return found is None or file_digest(entry.folder / _ROWS) != found["sha256"]
 
 
 def _root() -> Path:
@@ -170,16 +176,10 @@ def _root() -> Path:
 
 def _read(folder: Path) -> Mapping[str, Any] | None:
     try:
-        entry = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
+        data = (folder / _ENTRY).read_bytes()
+        entry = json.loads(data.decode("utf-8"))
         wanted = {"about", "key", "shape", "dtype", "sha256", "created"}
-        return entry if isinstance(entry, dict) and wanted <= entry.keys() else None
+        whole = isinstance(entry, dict) and wanted <= entry.keys() and intact(data)
+        return entry if whole else None
     except (OSError, ValueError):
         return None
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -7,7 +7,6 @@ another record it counts as absent.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from harness.contracts import SampleTable
 from harness.errors import RecordError
+from harness.seal import BLANK, KEY, parse, sealed
 from harness.store import to_json, write_text
 
 FILE = "leakage.json"
@@ -97,8 +97,9 @@ def write_leakage(folder: Path, found: Leakage) -> Path:
         "exact": {k: list(v) for k, v in sorted(found.exact.items())},
         "groups": None if found.groups is None else {"images": sorted(found.groups)},
         "near": near,
+        KEY: BLANK,
     }
-    write_text(folder / FILE, to_json(content, indent=None))
+    write_text(folder / FILE, sealed(to_json(content, indent=None)))
     return folder / FILE
 
 
@@ -111,7 +112,7 @@ def read_leakage(folder: Path, digests: Mapping[str, str]) -> Leakage | None:
     if not file.exists():
         return None
     try:
-        root = json.loads(file.read_text(encoding="utf-8"))
+        root = parse(file.read_bytes())
         if root["format"] != FORMAT:
             raise ValueError(f"format {root['format']} is not known")
         if root["digests"] != belonging(digests):

@@ -122,6 +122,9 @@ class FeaturePool:
                 continue
             found = {view: kept.find(key) for view, key in by_view.items()}
             rows = {view: r for view, r in found.items() if r is not None}
+            for view, key in by_view.items():
+                if view not in rows and kept.present(key):
+                    self.progress.say(f"kept activations {key.digest} are damaged: computed again")
             wrong = [view for view, r in rows.items() if not self._verified(model, cut, view, r)]
             for view in wrong:
                 kept.forget(by_view[view])

@@ -21,7 +21,9 @@ from harness.spec import RunSpec
 _FIRST_MISSING = 5
 
 
-def command(spec: RunSpec, data: PreparedData, weights: str, threads: int) -> str:
+def command(
+    spec: RunSpec, data: PreparedData, weights: str, threads: int, *, random_frozen: bool = False
+) -> str:
     """The command that trains this one cell, whatever the environment and ``harness.toml`` say."""
     path = f"={data.path}" if data.path else ""
     words = ["harness", "run", "--data", f"{spec.data.name}{path}"]
@@ -37,6 +39,7 @@ def command(spec: RunSpec, data: PreparedData, weights: str, threads: int) -> st
             words += [f"--{field_.name.replace('_', '-')}", str(value)]
     words += ["--flip" if spec.train.flip else "--no-flip"]
     words += [] if spec.train.deterministic else ["--fast"]
+    words += ["--allow-random-frozen"] if random_frozen else []
     return shlex.join([*words, "--threads", str(threads)])
 
 

@@ -18,6 +18,7 @@ from harness.cell import Cell, Snapshot, TrainData
 from harness.checkpoint import read_resume, write_checkpoint, write_resume
 from harness.data.prepare import PreparedData
 from harness.errors import HarnessError, RecordError
+from harness.freezing import frozen_random
 from harness.jobs import Job
 from harness.leakage import write_leakage
 from harness.metrics import scores
@@ -149,7 +150,13 @@ class CellRun:
                 job.strategy_name, job.strategy, job.stages, job.plan.cut, job.trainable
             ),
             "selected_epoch": None,
-            "command": record.command(job.spec, self.data, job.weights, torch.get_num_threads()),
+            "command": record.command(
+                job.spec,
+                self.data,
+                job.weights,
+                torch.get_num_threads(),
+                random_frozen=bool(frozen_random(job.plan.assigned, job.stages)),
+            ),
             "typed": shlex.join(["harness", *self.argv]),
             "error": None,
         }

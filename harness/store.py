@@ -15,9 +15,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.errors import Locked, RecordError
+from harness.seal import BLANK, KEY, file_digest, intact, sealed
 
 RESULT = "result.json"
 RESUME = "resume.safetensors"
+SEALED = ("spec.json", "history.jsonl", "predictions.csv", "checkpoint.safetensors")  # by the record
 _RECORD_KEYS = ("format", "run", "status", "spec", "data", "strategy", "test", "error")
 RESUME_SHARE = 0.05  # of the time may go into writing resume files
 _ASSUMED_BYTES_PER_SECOND = 200e6  # until the first write has been timed
@@ -84,15 +86,18 @@ class RunFolder:
         return "unfinished" if (self.path / "spec.json").exists() else "absent"
 
     def result(self) -> dict[str, Any]:
-        """The record; RecordError names the file when it can't be read."""
+        """The record; RecordError names the file when it can't be read or was changed since."""
         file = self.path / RESULT
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+            data = file.read_bytes()
+            record = json.loads(data.decode("utf-8"))
         except (OSError, ValueError) as error:
             raise RecordError(f"can't read '{file}': {error}") from error
         lacking = [k for k in _RECORD_KEYS if not isinstance(record, dict) or k not in record]
         if lacking:
             raise RecordError(f"'{file}' is no record of a run: it lacks '{lacking[0]}'")
+        if intact(data) is False:
+            raise RecordError(f"'{file}' was changed after it was written: its seal doesn't fit any more")
         return record
 
     def lock(self, wait: bool) -> None:
@@ -120,7 +125,8 @@ class RunFolder:
         self._lock.release()
 
     def write_spec(self, spec: Mapping[str, Any]) -> None:
-        """First file of a run."""
+        """First file of a run; the record of an earlier failure goes, since its other files change now."""
+        (self.path / RESULT).unlink(missing_ok=True)
         write_text(self.path / "spec.json", to_json(spec))
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -165,8 +171,12 @@ class RunFolder:
             raise RecordError(f"can't read '{file}': {error}") from error
 
     def write_result(self, record: Mapping[str, Any]) -> None:
-        """The done-marker: written last, after which the resume file goes."""
-        write_text(self.path / RESULT, to_json(record))
+        """The done-marker: written last, after which the resume file goes.
+
+        It holds the digests of the other files, and its own.
+        """
+        files = {name: file_digest(self.path / name) for name in SEALED if (self.path / name).exists()}
+        write_text(self.path / RESULT, sealed(to_json({**record, "files": files, KEY: BLANK})))
         if record["status"] == "done":  # what failed may go on from there, once its reason is gone
             (self.path / RESUME).unlink(missing_ok=True)
 

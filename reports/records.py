@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.contracts import DataCard
 from harness.errors import RecordError
+from harness.seal import intact
 from reports.fields import Fields
 from reports.files import parse_json, read_text
 from reports.record_types import (
@@ -42,7 +43,10 @@ def load_records(folders: Iterable[Path]) -> tuple[Record, ...]:
 
 def _record(folder: Path) -> Record:
     file = folder / "result.json"
-    root = Fields.of(file, "", parse_json(file, read_text(file)))
+    text = read_text(file)
+    if intact(text.encode()) is False:
+        raise RecordError(f"{file} was changed after it was written: its seal doesn't fit any more")
+    root = Fields.of(file, "", parse_json(file, text))
     found = root.integer("format")
     if found > FORMAT or found < 1:
         raise RecordError(f"{file}: format {found} is not known (this version reads up to {FORMAT})")

@@ -25,6 +25,8 @@ LIGHT = (
     "leakage",
     "code_digest",
     "suites.claims",
+    "seal",
+    "verify",
 )
 
 

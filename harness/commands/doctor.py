@@ -16,12 +16,46 @@ _CELEBA = (
 )
 
 
-@click.command("doctor", epilog="Example: harness doctor")
-def command() -> None:
-    """Check this machine: device, versions, where data and weights are looked for, what is missing."""
+@click.command("doctor", epilog="Example: harness doctor; harness doctor --determinism")
+@click.option("--determinism", is_flag=True, help="Train a small cell in six ways and compare every bit.")
+@click.option("--device", default="auto", show_default=True, help="Device for --determinism.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads for --determinism.  [default: all]")
+def command(determinism: bool, device: str, threads: int | None) -> int:
+    """Check this machine: device, versions, where data and weights are looked for, what is missing.
+
+    With --determinism: whether a result here depends on the process, on the cells beside it, on where
+    activations lie, or on an interruption. It takes about a minute; status 1 if anything differs.
+    """
+    if determinism:
+        return _determinism(device, threads)
     for part in (_machine(), _packages(), _plugins(), _data(), _weights()):
         for name, text in part:
             click.echo(f"{name:<22} {text}")
+    return 0
+
+
+def _determinism(device: str, threads: int | None) -> int:
+    import tempfile
+
+    from harness import runtime
+    from harness.determinism import ways
+
+    chosen = runtime.choose_device(device)
+    count = threads or runtime.default_threads()
+    click.echo(f"one cell on {chosen} ({runtime.device_name(chosen)}), {count} threads, six ways", err=True)
+    first, same = None, True
+    click.echo(f"{'trained':<34} {'weights':<16}  {'predictions':<16}  seconds")
+    with tempfile.TemporaryDirectory(prefix="harness-doctor-") as folder:
+        for way in ways(Path(folder), str(chosen), count):
+            first = first or way
+            equal = (way.checkpoint, way.predictions) == (first.checkpoint, first.predictions)
+            same = same and equal
+            click.echo(
+                f"{way.name:<34} {way.checkpoint[:16]}  {way.predictions[:16]}  {way.seconds:7.1f}"
+                + ("" if equal else "  DIFFERS")
+            )
+    click.echo("every bit is the same" if same else "results depend on how they come about here")
+    return 0 if same else 1
 
 
 def _machine() -> Iterator[tuple[str, str]]:

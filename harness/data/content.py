@@ -19,6 +19,7 @@ from pathlib import Path
 from harness.cache_dir import cache_dir
 from harness.contracts import SampleTable
 from harness.errors import DataError
+from harness.seal import BLANK, KEY, intact, sealed
 
 _CHUNK = 64
 _SETTLED_NS = 2_000_000_000  # a file younger than this may change again without a new time stamp
@@ -110,12 +111,13 @@ def _memory_file(folder: str) -> Path:
 def _load(folder: str) -> Memory:
     """Path (as it is written in ``folder``'s terms) -> stamp and digest; empty if unusable."""
     try:
-        entries = json.loads(_memory_file(folder).read_text(encoding="utf-8"))
+        data = _memory_file(folder).read_bytes()
+        entries = json.loads(data.decode("utf-8"))["files"] if intact(data) else {}
         return {
             os.path.join(folder, name): ((int(size), int(mtime)), str(digest))  # noqa: PTH118
             for name, (size, mtime, digest) in entries.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}
 
 
@@ -128,7 +130,7 @@ def _save(folder: str, memory: Memory) -> None:
         handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".part")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(entries, stream)
+                stream.write(sealed(json.dumps({"files": entries, KEY: BLANK})))
             Path(temporary).replace(file)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

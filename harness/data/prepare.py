@@ -55,12 +55,12 @@ def read_samples(spec: DataSpec, path: Path | None) -> tuple[DataSpec, SampleTab
     return replace(spec, target=table.target, split=kind), table
 
 
-def prepare_data(spec: DataSpec, path: Path | None, workers: int) -> PreparedData:
-    """Reads, limits, splits and hashes; nothing is decoded."""
+def prepare_data(spec: DataSpec, path: Path | None, workers: int, *, reread: bool = False) -> PreparedData:
+    """Reads, limits, splits and hashes; nothing is decoded. ``reread`` trusts no remembered digest."""
     resolved, table = read_samples(spec, path)
     split = make_split(table, resolved.split, spec.split_seed, spec.group)
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        digests = content_digests(table, pool)
+        digests = content_digests(table, pool, reread=reread)
     return PreparedData(resolved, path, table, split, digests.samples, digests.images, digests.files)
 
 

@@ -15,6 +15,7 @@ from harness.features import Features, Recomputed
 from harness.placement import Placement, parse_bytes, show_bytes
 from harness.pool import FeaturePool
 from harness.progress import Progress
+from harness.seal import BLANK, KEY, file_digest, sealed
 from harness.spec import DataSpec
 
 ALL = torch.arange(60)
@@ -177,10 +178,26 @@ def test_a_kept_entry_that_is_not_what_the_network_computes_is_removed(data, mod
     content = torch.from_file(str(file), shared=True, size=60 * 8 * 8 * 8)
     content.mul_(1.001)
     assert kept.damaged(entry)
+    about = json.loads((entry.folder / "entry.json").read_text())
+    about |= {"sha256": file_digest(file), KEY: BLANK}  # whole in itself, and wrong
+    (entry.folder / "entry.json").write_text(sealed(json.dumps(about)))
     again = make(data, keep=True)
     assert equal(rows(again.get(model, "small", (2,))), {2: expected[2]})
     assert any("aren't what small computes" in line for line in again.progress.lines)
     assert len(passes) == 3
+    assert not kept.damaged(next(kept.entries()))
+
+
+def test_one_flipped_bit_of_a_kept_entry_is_found_before_it_is_used(data, model, passes, expected):
+    make(data, keep=True).get(model, "small", (2,))
+    (entry,) = kept.entries()
+    for name in ("rows.bin", "entry.json"):
+        content = bytearray((entry.folder / name).read_bytes())
+        content[len(content) // 2] ^= 4
+        (entry.folder / name).write_bytes(content)
+        again = make(data, keep=True)
+        assert equal(rows(again.get(model, "small", (2,))), {2: expected[2]})
+        assert any("are damaged" in line for line in again.progress.lines)
     assert not kept.damaged(next(kept.entries()))
 
 
@@ -251,7 +268,7 @@ def test_a_disk_that_fills_up_between_two_views_or_at_the_end_costs_the_keeping_
         raise OSError(28, "No space left")
 
     monkeypatch.setattr(kept, "draft", original)
-    monkeypatch.setattr(kept, "_sha256", at_the_end)
+    monkeypatch.setattr(kept, "file_digest", at_the_end)
     at_hand = make(data, keep=True)
     assert equal(rows(at_hand.get(model, "small", (2,))), {2: expected[2]})
     assert "can't keep activations: No space left" in at_hand.progress.lines
