@@ -10,7 +10,14 @@ from harness.seal import BLANK, intact, sealed
 from harness.verify import verify_cache, verify_data, verify_run
 
 SMALL = ("--backbone", "small", "--epochs", "2", "--batch-size", "16", "--threads", "1", "--device", "cpu")
-FILES = ("spec.json", "history.jsonl", "predictions.csv", "checkpoint.safetensors", "leakage.json", "result.json")
+FILES = (
+    "spec.json",
+    "history.jsonl",
+    "predictions.csv",
+    "checkpoint.safetensors",
+    "leakage.json",
+    "result.json",
+)
 
 
 @pytest.fixture
