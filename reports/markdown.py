@@ -31,6 +31,12 @@ def escape(value: object) -> str:
     return _LINE_START.sub(lambda m: f"{m[1]}{m[3]}\\" if m[3] else f"{m[1]}\\{m[2]}", text)
 
 
+def html(value: object) -> Ready:
+    """A value within a line of HTML, where Markdown's marks mean nothing and backslashes would show."""
+    text = clean(str(value))
+    return Ready(re.sub(r"[&<>]", lambda m: _ENTITIES[m[0]], text))
+
+
 def code(value: object) -> Ready:
     """An inline code span that holds the value, whatever backticks are in it; not for table cells."""
     text = clean(str(value))

@@ -195,3 +195,9 @@ class ReportData:
     @property
     def cells(self) -> tuple[Cell, ...]:
         return tuple(cell for e in self.experiments for cell in e.cells)
+
+    @property
+    def shared_environment(self) -> dict[str, str]:
+        """Versions, device and thread count, as far as they are the same for all cells."""
+        found = [dict(cell.record.environment) for cell in self.cells]
+        return {k: v for k, v in found[0].items() if all(e.get(k) == v for e in found)} if found else {}

@@ -117,7 +117,7 @@ def _markdown() -> Environment:
     )  # fmt: skip
     for name, number in _number_filters().items():
         env.filters[name] = _ready(number)
-    env.filters.update(code=markdown.code, block=markdown.block, ready=markdown.Ready)
+    env.filters.update(code=markdown.code, block=markdown.block, html=markdown.html, ready=markdown.Ready)
     env.filters.update(known_recipes=_known_recipes, tested_by=phrases.tested_by, reading=phrases.reading)
     return env
 

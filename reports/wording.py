@@ -52,8 +52,10 @@ def report_title(title: str | None, experiments: Sequence[Experiment]) -> str:
         if len(experiments) == 1:
             e = experiments[0]
             title = f"{e.heading}, retrained in {plural(len(e.settings), 'way')}"
-        else:
+        elif experiments:
             title = f"Transfer learning: {plural(len(experiments), 'experiment')}"
+        else:
+            title = "Failed runs"
     if any(e.data.card.embedded for e in experiments):
         title += " (embedded sample)"
     return title
@@ -82,7 +84,8 @@ def signature(records: Sequence[Record], experiments: Sequence[Experiment], exam
             f" split {spec.split} {digests.get('split', '?')[:10]} n {e.first.test.n}"
             f" {e.first.backbone.name} {spec.weights} head {spec.head}"
         )
-    parts.append(f"seeds {_all(str(c.seed) for e in experiments for c in e.cells)}")
+    if experiments:
+        parts.append(f"seeds {_all(str(c.seed) for e in experiments for c in e.cells)}")
     parts.append(f"Wilson {100 * LEVEL:.0f} %")
     parts.append("exact McNemar with Holm")
     parts.append(f"{examples} examples, seed {seed}")
