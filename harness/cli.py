@@ -28,6 +28,7 @@ COMMANDS = {
     "rerun": "Train a run again from its record and compare every bit.",
     "verify": "Check every byte of finished runs against its digest.",
     "runs": "List or remove run folders.",
+    "data": "Find duplicates and leakage in images, labels and splits.",
     "cache": "List or remove what is kept between commands.",
     "doctor": "Check this machine: device, versions, data, weights.",
 }

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.data_paths import DATA_VARIABLES, data_path, weights_variable
-from harness.commands.options import PluginName, name_and_path
+from harness.commands.data_options import asked_data, data_options
+from harness.commands.data_paths import weights_variable
+from harness.commands.options import PluginName
 from harness.errors import UsageError
-from harness.plugins import BACKBONES, DATASETS, SHORT_NAMES, STRATEGIES
-from harness.spec import AUGMENTATIONS, CHOICES, DataSpec, Grid, TrainSpec, parse_lr
+from harness.plugins import BACKBONES, SHORT_NAMES, STRATEGIES
+from harness.spec import AUGMENTATIONS, CHOICES, Grid, TrainSpec, parse_lr
 
 if TYPE_CHECKING:
     from harness.run import Outcome
@@ -25,7 +26,6 @@ Examples:
   harness run --data celeba=PATH --target Smiling --backbone vgg16 --strategy last_block --lr 1e-4
   harness run --suite celeba30k --data celeba30k=PATH
 """
-_DATA = {f.name for f in fields(DataSpec)} - {"name"}
 _TRAIN = {f.name for f in fields(TrainSpec)}
 
 
@@ -54,22 +54,7 @@ _TRAIN = {f.name for f in fields(TrainSpec)}
     help="imagenet, a tag, a file or none; with BACKBONE= for one of several.  [default: the backbone's]",
 )
 @click.option("--head", multiple=True, help="own, linear or mlp[512,256]; repeat.  [default: own]")
-@click.option(
-    "--data",
-    metavar="NAME[=PATH]",
-    type=PluginName(DATASETS),
-    help="Dataset and where it lies.  [default: faces]",
-)
-@click.option("--target", help="Which attribute (or column) is the label.")
-@click.option(
-    "--split", type=click.Choice(["stratified", "official", "group"]), help="How samples are split."
-)
-@click.option("--group", metavar="identity", help="Split by group: no group on two sides.")
-@click.option("--split-seed", type=click.IntRange(0), help="Seed of the split and of --limit.  [default: 0]")
-@click.option("--limit", type=click.IntRange(1), help="Use a stratified subset of this many images.")
-@click.option(
-    "--missing", type=click.Choice(["error", "skip"]), help="What to do with listed images that are absent."
-)
+@data_options
 @click.option("--epochs", type=click.IntRange(1), help="[default: 10]")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 64]")
 @click.option("--optimizer", type=click.Choice(CHOICES["optimizer"]), help="[default: adam]")
@@ -179,13 +164,8 @@ def _grid(given: dict[str, Any]) -> tuple[Path | None, Grid]:
 
     suite = load_suite(given["suite"]) if given["suite"] else None
     base = suite_grid(suite) if suite else Grid()
-    name, path = name_and_path(given["data"]) if given["data"] else (base.data.name, None)
-    data = {k: given[k] for k in _DATA if given[k] is not None}
-    same_files = DATA_VARIABLES.get(name, name) == DATA_VARIABLES.get(base.data.name, base.data.name)
-    if not same_files:
-        data = {"target": None, "split": "auto", "group": None} | data
-    if data.get("group") and "split" not in data:
-        data["split"] = "auto"
+    path, data = asked_data(given, base.data)
+    name = data.name
     train = {k: given[k] for k in _TRAIN - {"deterministic"} if given[k] is not None} | (
         {"deterministic": False} if given["fast"] else {}
     )
@@ -193,7 +173,7 @@ def _grid(given: dict[str, Any]) -> tuple[Path | None, Grid]:
     grid = replace(
         base,
         suite=base.suite if name == base.data.name else None,
-        data=replace(base.data, name=name, **data),
+        data=data,
         backbones=tuple(backbones),
         weights=_weights(given["weights"], tuple(backbones), base),
         heads=given["head"] or base.heads,
@@ -202,7 +182,7 @@ def _grid(given: dict[str, Any]) -> tuple[Path | None, Grid]:
         seeds=given["seed"] or base.seeds,
         train=replace(base.train, **train),
     )
-    return data_path(name, path), grid
+    return path, grid
 
 
 def _weights(given: Sequence[str], backbones: tuple[str, ...], base: Grid) -> dict[str, str]:

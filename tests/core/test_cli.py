@@ -56,6 +56,7 @@ def test_every_command_has_help_with_an_example(harness, command):
         "new strategy",
         "new backbone",
         "new dataset",
+        "data audit",
         "runs ls",
         "runs rm",
         "cache ls",
