@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from harness.adaptive import Adaptation, GradientStatistics
 from harness.recipes import (
+    ConvLora,
     Group,
     GroupLasso,
     OneCycle,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adaptation",
     "Backbone",
+    "ConvLora",
     "DataCard",
     "Dataset",
     "GradientStatistics",

@@ -11,9 +11,9 @@ import torch
 
 from harness.backbones.heads import check_head
 from harness.backbones.staged import StagedModel, tensor_digest
-from harness.backbones.tapped import TappedModel
+from harness.backbones.transforms import transformed
 from harness.code_digest import code_digest
-from harness.contracts import Preprocess, StageInfo, Taps
+from harness.contracts import ConvLora, Preprocess, Recipe, StageInfo, Taps
 from harness.data.prepare import PreparedData
 from harness.errors import UsageError
 from harness.planner import CellPlan, plan_cell
@@ -31,6 +31,11 @@ class NetworkKey(NamedTuple):
     head: str
     init: str = "pretrained"
     taps: Taps | None = None
+    adapters: ConvLora | None = None
+
+    def of(self, recipe: Recipe) -> NetworkKey:
+        """The network that ``recipe`` starts from."""
+        return self._replace(init=recipe.init, taps=recipe.taps, adapters=recipe.adapters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +54,7 @@ class Job:
     @property
     def network(self) -> NetworkKey:
         """What cells must have in common to share a prefix."""
-        recipe = self.plan.recipe
-        return NetworkKey(self.spec.backbone, self.weights, self.spec.head, recipe.init, recipe.taps)
+        return NetworkKey(self.spec.backbone, self.weights, self.spec.head).of(self.plan.recipe)
 
     @property
     def trainable(self) -> int:
@@ -78,8 +82,7 @@ class Networks:
             model = load_backbone(key.backbone).build(key.weights, self.num_classes, key.head)
             if key.init == "random" and key.weights != "none":
                 model = self._unpretrained(model, key.backbone, key.head, seed)
-            if key.taps:
-                model = TappedModel(model, key.taps, self.num_classes)
+            model = transformed(model, key.taps, key.adapters, self.num_classes)
             self._last = ((key, seed), model.to(self.device).to(memory_format=torch.channels_last))
         return self._last[1]
 
@@ -136,7 +139,7 @@ def plan_jobs(
         if key not in described:
             described[key] = _describe(networks.get(key, seed))
         recipe = strategy.recipe(described[key].stages, grid.train.epochs)
-        key = key._replace(taps=recipe.taps)
+        key = key.of(recipe)._replace(init="pretrained")
         if key not in described:
             described[key] = _describe(networks.get(key, seed))
         network = described[key]

@@ -22,6 +22,7 @@ class Selector:
     kind: str | None = None
     bias: bool | None = None
     norm: bool | None = None
+    adapter: bool | None = None
 
     def matches(self, parameter: ParameterInfo) -> bool:
         p = parameter
@@ -32,6 +33,7 @@ class Selector:
             and (self.kind is None or fnmatchcase(p.kind, self.kind))
             and (self.bias is None or p.bias == self.bias)
             and (self.norm is None or p.norm == self.norm)
+            and (self.adapter is None or p.adapter == self.adapter)
         )
 
 
@@ -142,6 +144,19 @@ class Taps:
 
 
 @dataclass(frozen=True)
+class ConvLora:
+    """Beside each convolution of ``stages`` the network has a low-rank adapter: another convolution to
+    ``rank`` channels, then a 1x1 convolution that begins at zero; times ``alpha / rank`` the result is added.
+
+    Their parameters belong to the same stage; plans tell them by ``train(adapter=True)``.
+    """
+
+    rank: int
+    alpha: float
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Segment:
     """A span of epochs with one plan.
 
@@ -171,13 +186,15 @@ class Recipe:
     """What a strategy does with a backbone: its initialisation and its segments, in order.
 
     ``schedule`` replaces the run's schedule of the learning rate over the whole training. ``taps`` puts
-    another head on the network; its parameters are those of the same stage.
+    another head on the network; its parameters are those of the same stage. ``adapters`` puts low-rank
+    adapters beside its convolutions.
     """
 
     segments: tuple[Segment, ...]
     init: Literal["pretrained", "random"] = "pretrained"
     schedule: Schedule | None = None
     taps: Taps | None = None
+    adapters: ConvLora | None = None
 
     @property
     def epochs(self) -> int:

@@ -20,6 +20,7 @@ class ParameterInfo:
     shape: tuple[int, ...]
     norm: bool = False  # owned by a normalisation layer
     pretrained: bool = True  # False: it stayed at its random initialisation
+    adapter: bool = False  # added to a layer by ``ConvLora``; as pretrained as the layer's own weight
 
     @property
     def bias(self) -> bool:

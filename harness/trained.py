@@ -103,7 +103,7 @@ def _base(
         raise WeightsError(f"run '{folder.name}' needs its base weights: {error}") from error
     strategy, _, _ = load_strategy(spec.strategy)
     recipe = strategy.recipe(model.describe(), spec.train.epochs)
-    model = networks.get(key._replace(init=recipe.init, taps=recipe.taps), spec.seed)
+    model = networks.get(key.of(recipe), spec.seed)
     if networks.digest(model) != digest:
         raise RecordError(
             f"'{folder.path / RESULT}': the run started from another network than {spec.backbone} with "

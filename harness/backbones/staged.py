@@ -52,6 +52,7 @@ class StagedModel(nn.Module):
     Tensors are named ``STAGE.rest``. ``pretrained`` holds the names of the tensors that weights
     covered; all others stayed at their random initialisation. A model with ``cuttable`` false runs
     as a whole (``whole``): its stages say who owns which parameter, but no prefix can be taken.
+    ``adapters`` maps each tensor that was added to a layer to the layer's own weight.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class StagedModel(nn.Module):
         self.preprocess = preprocess
         self.normalize = Normalize(preprocess.mean, preprocess.std)
         self.pretrained = pretrained
+        self.adapters: Mapping[str, str] = {}
         # Not a submodule: its parameters are already owned by the stages.
         # Its own flag stays at eval: no train() reaches it, and some networks return more in train mode.
         self._whole = (whole and whole.eval(),)
@@ -120,7 +122,9 @@ class StagedModel(nn.Module):
                     kind=type(owner).__name__,
                     shape=tuple(parameter.shape),
                     norm=isinstance(owner, NORM_LAYERS),
-                    pretrained=name in self.pretrained,
+                    # Adapters begin as no change: what is pretrained stays so, what is random too.
+                    pretrained=self.adapters.get(name, name) in self.pretrained,
+                    adapter=name in self.adapters,
                 )
             )
         return tuple(StageInfo(n, self.roles[n], tuple(found[n])) for n in self.parts)

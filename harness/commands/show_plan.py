@@ -110,7 +110,7 @@ def _network(backbone: str, weights: str, head: str, classes: int) -> StagedMode
 
 def _plan(model: StagedModel, text: str, epochs: int, lr: float, classes: int, *, complete: bool) -> _Plan:
     """``complete``: the prefix is as it would be with weights that cover all but the head."""
-    from harness.backbones.tapped import TappedModel
+    from harness.backbones.transforms import transformed
     from harness.costs import CostModel
     from harness.freezing import frozen_random, prefix_stages
     from harness.planner import plan_cell, tapped_cuts
@@ -118,8 +118,7 @@ def _plan(model: StagedModel, text: str, epochs: int, lr: float, classes: int, *
 
     strategy, _, name = load_strategy(text)
     recipe = strategy.recipe(model.describe(), epochs)
-    if recipe.taps:
-        model = TappedModel(model, recipe.taps, classes)
+    model = transformed(model, recipe.taps, recipe.adapters, classes)
     stages = model.describe()
     plan = plan_cell(
         recipe,

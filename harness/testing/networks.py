@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from harness.backbones.staged import Stage, StagedModel
-from harness.backbones.tapped import TappedModel
+from harness.backbones.transforms import transformed
 from harness.cell import TrainData
-from harness.contracts import Preprocess, Taps
+from harness.contracts import Preprocess, Recipe
 from harness.features import Features
 
 CLASSES = 2
@@ -40,8 +40,8 @@ SHAPES: Mapping[str, Shape] = {
 }
 
 
-def probe_network(shape: Shape, taps: Taps | None = None) -> StagedModel:
-    """The same network at every call, as if weights covered all of it but its head, which may be on taps.
+def probe_network(shape: Shape, recipe: Recipe | None = None) -> StagedModel:
+    """The same network at every call, as if weights covered all of it but its head; as ``recipe`` wants it.
 
     Its activations are smooth, so that no parameter misses its gradient by chance.
     """
@@ -56,7 +56,7 @@ def probe_network(shape: Shape, taps: Taps | None = None) -> StagedModel:
         head = Stage("head", nn.Linear(_WIDTH, CLASSES), "head")
         model = StagedModel([*blocks, pool, *classifiers, head], _PREPROCESS)
         model.pretrained = frozenset(name for name, _ in model.tensors() if not name.startswith("head."))
-        return TappedModel(model, taps, CLASSES) if taps else model
+        return transformed(model, recipe.taps, recipe.adapters, CLASSES) if recipe else model
 
 
 def _block(number: int, norm: type[nn.Module] | None) -> nn.Sequential:

@@ -20,9 +20,10 @@ def check_step(shape: Shape, recipe: Recipe, assigned: Assignment, where: str) -
     """Trains the whole network, cut at 0, so that nothing but the plan keeps a tensor still.
 
     ``recipe`` has one segment of one epoch, which is one step; two where the strategy adapts its learning
-    rates, since noise shows in two batches or more. What it puts to rest then is to stay still.
+    rates, since noise shows in two batches or more (what it puts to rest then is to stay still), and where it
+    has adapters, whose first half has no gradient while the second is zero.
     """
-    model, (segment,) = probe_network(shape, recipe.taps), recipe.segments
+    model, (segment,) = probe_network(shape, recipe), recipe.segments
     before = {name: tensor.detach().clone() for name, tensor in model.tensors()}
     cell = Cell(
         model=model,
@@ -31,7 +32,7 @@ def check_step(shape: Shape, recipe: Recipe, assigned: Assignment, where: str) -
         assigned=(assigned,),
         lr=LR,
         seed=0,
-        settings=TrainSpec(epochs=1, batch_size=IMAGES // 2 if segment.adapt else IMAGES),
+        settings=TrainSpec(epochs=1, batch_size=IMAGES // (2 if segment.adapt or recipe.adapters else 1)),
         device=torch.device("cpu"),
         origin=before,
     )

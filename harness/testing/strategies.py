@@ -52,7 +52,7 @@ def _check_on(strategy: Strategy, who: str, name: str, shape: Shape) -> list[str
         _check_spans(recipe, epochs, where)
         for number, segment in enumerate(recipe.segments, 1):
             here = f"{where}, segment {number}"
-            assigned = _assigned(segment, probe_network(shape, recipe.taps).describe(), here)
+            assigned = _assigned(segment, probe_network(shape, recipe).describe(), here)
             if segment.adapt is not None:
                 _check_adaptation(segment.adapt, assigned, here)
             # At a learning rate that moves things in one step; equal plans needn't be stepped twice.

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from harness.backbones.staged import Stage, StagedModel
-from harness.backbones.tapped import TappedModel
+from harness.backbones.transforms import transformed
 from harness.cell import Cell, TrainData
 from harness.contracts import Preprocess, Recipe, Segment, StageInfo, Strategy
 from harness.features import Features
@@ -131,8 +131,7 @@ def make_cell(
     """A cell; ``cut=None`` takes the deepest cut that the strategy allows."""
     spec = TrainSpec(**{"epochs": 2, "batch_size": 16, **settings})  # type: ignore[arg-type]
     recipe = strategy.recipe(model.describe(), spec.epochs)
-    if recipe.taps:
-        model = TappedModel(model, recipe.taps, 2)
+    model = transformed(model, recipe.taps, recipe.adapters, 2)
     stages = model.describe()
     assigned = assignments(recipe, stages)
     deepest = tapped_cuts(recipe, shared_cuts(assigned, stages), stages)
