@@ -48,6 +48,16 @@ def train_cells_of(
     return shown | {cell: _expected_error(cell, grid, options, progress) for cell in alone}
 
 
+def measure(grid: Grid, options: RunOptions, progress: Progress) -> dict[Cell, list[Evidence]]:
+    """Each cell of a grid, under its first seed, with what every one of its seeds showed."""
+    outcomes = {_key(outcome): outcome for outcome in run_grid(grid, options, progress)}
+    found: dict[Cell, list[Evidence]] = {}
+    for cell in (Cell(*c) for c in grid.cells()):
+        run = Evidence.read(outcomes[canonical(cell)].folder.path)
+        found.setdefault(cell._replace(seed=grid.seeds[0]), []).append(run)
+    return found
+
+
 def _expected_error(cell: Cell, grid: Grid, options: RunOptions, progress: Progress) -> Evidence | str:
     own = replace(
         grid,

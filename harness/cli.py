@@ -18,6 +18,7 @@ from harness.errors import HarnessError, UnknownName, UsageError
 COMMANDS = {
     "run": "Train a grid of strategies and learning rates.",
     "report": "Write a Markdown and HTML report of finished runs.",
+    "bands": "Measure what a suite should expect.",
     "check": "Hold fresh runs against what a suite expects.",
     "compare": "Compare two runs on the same test images.",
     "explain": "Compute heat maps of the images that the report shows (Grad-CAM).",

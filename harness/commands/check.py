@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from harness.commands.options import name_and_path
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.progress import Progress
     from harness.spec import Grid
     from harness.suites import Suite
     from harness.suites.claims import Finding
@@ -54,35 +55,30 @@ def command(suite: str, **given: Any) -> int:
     Exits with 5 where one is outside, where one doesn't apply although nothing was overridden, and
     where none applies.
     """
-    from harness.suites import load_suite
     from harness.suites.claims import claims
     from harness.suites.grid import overridden
 
-    loaded = load_suite(suite)
-    path, grid = _grid(loaded, given)
+    loaded, path, grid = suite_and_grid(suite, given)
     wanted = [c for c in claims(loaded, grid) if (given["match"] or "") in c.name]
     if not wanted:
         what = f"matches --match '{given['match']}'" if given["match"] else "stands in it ([[expect]])"
         raise UsageError(f"suite '{loaded.name}': no expectation {what}")
-    from harness.check import check_claims, reuse
+    from harness.check import check_claims
     from harness.progress import Progress
     from harness.run import RunOptions
 
     progress = Progress(quiet=given["quiet"])
     with tempfile.TemporaryDirectory(prefix="harness-check-") as scratch:
-        out = _fresh(given["out"]) if given["out"] else Path(scratch)
-        if given["reuse"]:
-            taken, left = reuse(given["reuse"], out, given["device"], given["threads"])
-            progress.say(f"{taken} runs reused from '{given['reuse']}'")
-            for reason in left:
-                progress.say(f"not reused: {reason}")
+        out = fresh_folder(given["out"]) if given["out"] else Path(scratch)
+        take_finished(given, out, progress)
         options = RunOptions(out=out, data_path=path, device=given["device"], threads=given["threads"])
         findings = check_claims(wanted, grid, options, progress, overridden(grid, loaded))
     click.echo(_json(findings) if given["as_json"] else table(findings))
     return status(findings, bool(overridden(grid, loaded)))
 
 
-def _fresh(out: Path) -> Path:
+def fresh_folder(out: Path) -> Path:
+    """``out``; UsageError where it holds anything."""
     if out.exists() and any(out.iterdir()):
         raise UsageError(
             f"--out '{out}' isn't empty: a check trains in a fresh folder (--reuse takes old runs)"
@@ -90,25 +86,39 @@ def _fresh(out: Path) -> Path:
     return out
 
 
-def _grid(suite: Suite, given: dict[str, Any]) -> tuple[Path | None, Grid]:
+def suite_and_grid(name: str, given: Mapping[str, Any]) -> tuple[Suite, Path | None, Grid]:
+    """A suite, where its data lie, and its grid with what the options change of it."""
+    from harness.suites import load_suite
     from harness.suites.grid import suite_grid
 
+    suite = load_suite(name)
     grid = suite_grid(suite)
-    name, path = name_and_path(given["data"]) if given["data"] else (grid.data.name, None)
-    if name != grid.data.name:
-        raise UsageError(f"--data '{name}': suite '{suite.name}' is about {grid.data.name}")
+    data, path = name_and_path(given["data"]) if given["data"] else (grid.data.name, None)
+    if data != grid.data.name:
+        raise UsageError(f"--data '{data}': suite '{suite.name}' is about {grid.data.name}")
     weights = dict(grid.weights)
     for backbone in grid.backbones:
         found = given["weights"] or weights_variable(backbone)[1]
         weights |= {backbone: found} if found else {}
-    changed = {"limit": given["limit"]} if given["limit"] else {}
-    return data_path(name, path), replace(
+    grid = replace(
         grid,
-        data=replace(grid.data, **changed),
+        data=replace(grid.data, limit=given.get("limit") or grid.data.limit),
         weights=weights,
-        seeds=given["seed"] or grid.seeds,
-        train=replace(grid.train, epochs=given["epochs"] or grid.train.epochs),
+        seeds=given.get("seed") or grid.seeds,
+        train=replace(grid.train, epochs=given.get("epochs") or grid.train.epochs),
     )
+    return suite, data_path(data, path), grid
+
+
+def take_finished(given: Mapping[str, Any], out: Path, progress: Progress) -> None:
+    """What ``--reuse`` asks for."""
+    from harness.check import reuse
+
+    if given["reuse"]:
+        taken, left = reuse(given["reuse"], out, given["device"], given["threads"])
+        progress.say(f"{taken} runs reused from '{given['reuse']}'")
+        for reason in left:
+            progress.say(f"not reused: {reason}")
 
 
 def status(findings: Sequence[Finding], overridden: bool) -> int:

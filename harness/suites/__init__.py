@@ -118,7 +118,9 @@ def load_suite(name_or_path: str | Path) -> Suite:
     """
     name = str(name_or_path)
     if name in builtin_suites():
-        return _parse((resources.files(__name__) / f"{name}{SUFFIX}").read_text("utf-8"), f"{name}{SUFFIX}")
+        return parse_suite(
+            (resources.files(__name__) / f"{name}{SUFFIX}").read_text("utf-8"), f"{name}{SUFFIX}"
+        )
     if not name.endswith(".toml"):
         raise UnknownName("suite", name, builtin_suites())
     try:
@@ -127,7 +129,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
         raise UsageError(f"suite file '{name}' doesn't exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"suite file '{name}' can't be read: {error}") from error
-    return replace(_parse(text, name), file=Path(name))
+    return replace(parse_suite(text, name), file=Path(name))
 
 
 def builtin_file(name: str) -> Path:
@@ -135,7 +137,8 @@ def builtin_file(name: str) -> Path:
     return Path(str(resources.files(__name__) / f"{name}{SUFFIX}"))
 
 
-def _parse(text: str, file: str) -> Suite:
+def parse_suite(text: str, file: str) -> Suite:
+    """A suite from its text; ``file`` is what errors call it."""
     try:
         root = Table(file, "", tomllib.loads(text), text)
     except tomllib.TOMLDecodeError as error:  # its message ends in "(at line L, column C)"

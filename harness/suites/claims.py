@@ -86,10 +86,16 @@ class Finding:
 
     @property
     def details(self) -> list[str]:
-        """The reason, whole values where they are long, and what differs from when the band was measured."""
-        lines = [self.reason] if self.reason else []
+        """The reasons, and whole values where they are long."""
+        lines = self.reasons
         if len(self.value) > 60 or len(self.claim.expected) > 60:
             lines += [f"value:    {self.value}", f"expected: {self.claim.expected}"]
+        return lines
+
+    @property
+    def reasons(self) -> list[str]:
+        """The reason, and what differs from when the band was measured."""
+        lines = [self.reason] if self.reason else []
         source = self.claim.row.source
         if source and self.claim.what != "error":
             changed = differences(

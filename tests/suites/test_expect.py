@@ -12,26 +12,11 @@ from harness.stats import Interval
 from harness.suites import load_suite
 from harness.suites.bands import Band
 from harness.suites.claims import Cell, claims, judge
-from harness.suites.evidence import Evidence, ids_digest
+from harness.suites.evidence import ids_digest
 from harness.suites.grid import overridden, suite_grid
 from harness.suites.lines import line_of
+from suites.rows import HEAD, evidence
 
-HEAD = """name = "mine"
-[data]
-name = "faces"
-[grid]
-backbones = ["vgg_tiny"]
-strategies = ["head_only", "full"]
-lrs = [1e-3]
-[train]
-epochs = 2
-[source.run]
-text = "measured"
-data = "d"
-split = "s"
-torch = "2.9"
-recipe = { epochs = 2, batch_size = 64 }
-"""
 BAND = """[[expect]]
 strategy = "full"
 accuracy = ["majority", [0.9, 0.95]]
@@ -43,27 +28,6 @@ def suite(tmp_path, text):
     file = tmp_path / "mine.suite.toml"
     file.write_text(HEAD + text)
     return load_suite(file)
-
-
-def evidence(accuracy=0.92, **changes):
-    stage = {
-        "name": "head",
-        "in_optimizer": 10,
-        "moved": 0.5,
-        "lr": [{"epochs": [1, 2], "lr": 1e-3}],
-        "norm_statistics": {"before": "x", "after": "x"},
-    }
-    record = {
-        "status": "done",
-        "error": None,
-        "spec": {"train": {"epochs": 2}},
-        "digests": {"data": "d", "split": "s", "weights": "w", "code": "c"},
-        "data": {"counts": {"test": [40, 60]}},
-        "backbone": {"stages": [stage]},
-        "environment": {"torch": "2.10", "threads": 1},
-        "test": {"accuracy": accuracy, "loss": 0.3},
-    }
-    return Evidence(record | changes, train_loss=0.25, test_ids=ids_digest(["a", "b"]))
 
 
 def verdicts(tmp_path, text, shown, only=("full",), asked=()):

@@ -1,0 +1,128 @@
+"""Bands from measurement: what a cell's seeds say of the next run of it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.stats import t as student
+
+from harness.stats import Interval
+from harness.suites.bands import COLLAPSE_SLACK, Band
+from harness.suites.claims import Cell
+from harness.suites.evidence import Evidence
+
+MEASURED = ("accuracy", "loss")
+FEWEST = 3  # values without which a spread is not worth the name
+_DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the seeds of one cell (its ``seed`` is the first) support.
+
+    ``bands`` holds what could be measured, ``facts`` what was the same for every seed (``trains``,
+    ``parameters``, ``norms``), ``error`` how every seed ended, where all ended with that; ``left_out`` says
+    what has no band and why.
+    """
+
+    cell: Cell
+    bands: Mapping[str, Band]
+    facts: Mapping[str, object]
+    error: str
+    left_out: tuple[str, ...]
+
+
+def prediction_interval(values: Sequence[float], coverage: float, resolution: float = 0.0) -> Interval:
+    """Where the next value lies with probability ``coverage``, if values are normal and independent.
+
+    Mean and Student's t with n - 1 degrees of freedom times s sqrt(1 + 1/n): the prediction interval for
+    one future observation (Hahn and Meeker, Statistical Intervals, 1991, 4.7). ``resolution`` is the
+    distance of neighbouring values: rounding to it adds its variance, resolution^2 / 12.
+    """
+    n = len(values)
+    if n < FEWEST:
+        raise ValueError(f"{n} values are too few for an interval")
+    spread = math.sqrt(statistics.variance(values) + resolution**2 / 12)
+    half = float(student.ppf((1 + coverage) / 2, n - 1)) * spread * math.sqrt(1 + 1 / n)
+    mean = statistics.fmean(values)
+    return Interval(mean - half, mean + half)
+
+
+def each_coverage(coverage: float, bands: int) -> float:
+    """What each of ``bands`` must cover so that all do with probability ``coverage`` (Bonferroni)."""
+    return 1 - (1 - coverage) / max(bands, 1)
+
+
+def propose(measured: Mapping[Cell, Sequence[Evidence]], coverage: float) -> tuple[Proposal, ...]:
+    """A proposal for each cell, so that one more run of all of them stays inside with ``coverage``."""
+    values = {cell: _Values.of(runs) for cell, runs in measured.items()}
+    count = sum(len(v.wanted) for v in values.values())
+    each = each_coverage(coverage, count)
+    return tuple(_proposal(cell, measured[cell], found, each) for cell, found in values.items())
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Figures of the seeds that didn't collapse, and how many did."""
+
+    good: Mapping[str, tuple[float, ...]]
+    collapsed: int
+    images: int
+
+    @classmethod
+    def of(cls, runs: Sequence[Evidence]) -> _Values:
+        done = [run for run in runs if not run.failed]
+        fell = [abs(run.figure("accuracy") - run.majority) <= COLLAPSE_SLACK for run in done]
+        stood = [run for run, collapsed in zip(done, fell, strict=True) if not collapsed]
+        good = {metric: tuple(run.figure(metric) for run in stood) for metric in MEASURED}
+        return cls(good, sum(fell), done[0].record["test"]["n"] if done else 0)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Metrics with enough values for an interval. A collapse has an accuracy, but no loss of its own."""
+        enough = len(self.good["accuracy"]) >= FEWEST
+        return tuple(m for m in MEASURED if enough and (m == "accuracy" or not self.collapsed))
+
+
+def _proposal(cell: Cell, runs: Sequence[Evidence], values: _Values, coverage: float) -> Proposal:
+    failures = [run.failed for run in runs if run.failed]
+    if failures:
+        kinds = {text.split(":")[0] for text in failures}
+        if len(failures) == len(runs) and len(kinds) == 1:
+            return Proposal(cell, {}, {}, kinds.pop(), ())
+        return Proposal(cell, {}, {}, "", (f"{len(failures)} of {len(runs)} seeds failed: {failures[0]}",))
+    bands: dict[str, Band] = {}
+    left_out: tuple[str, ...] = ()
+    for metric in values.wanted:
+        resolution = 1 / values.images if metric == "accuracy" else 0.0
+        low, high = prediction_interval(values.good[metric], coverage, resolution)
+        if low <= 0 and (high >= 1 or metric == "loss"):
+            left_out = (*left_out, f"{metric}: its values are spread over all there is")
+            continue
+        top = 1.0 if metric == "accuracy" else math.inf
+        bands[metric] = Band((_outward(max(low, 0.0), min(high, top)),), bool(values.collapsed))
+    if not values.wanted and values.collapsed == len(runs):
+        bands["accuracy"] = Band((), majority=True)
+    elif not values.wanted:
+        left_out = (f"accuracy: {values.collapsed} of {len(runs)} seeds collapsed, too few did not",)
+    return Proposal(cell, bands, dict(_facts(runs)), "", left_out)
+
+
+def _facts(runs: Sequence[Evidence]) -> Iterator[tuple[str, object]]:
+    """What all seeds have in common; a network without norm statistics has none that change."""
+    first = runs[0]
+    if all(run.trains == first.trains for run in runs):
+        yield "trains", first.trains
+    if all(run.parameters == first.parameters for run in runs):
+        yield "parameters", first.parameters
+    stages = first.record["backbone"]["stages"]
+    if any(s["norm_statistics"] for s in stages) and all(run.norms == first.norms for run in runs):
+        yield "norms", first.norms
+
+
+def _outward(low: float, high: float) -> Interval:
+    scale = 10**_DECIMALS
+    return Interval(math.floor(low * scale) / scale, math.ceil(high * scale) / scale)

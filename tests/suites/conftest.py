@@ -1,0 +1,1 @@
+"""Makes ``suites.rows`` importable, as every package of tests has its conftest."""

@@ -1,0 +1,43 @@
+"""A suite and a record made by hand."""
+
+from __future__ import annotations
+
+from harness.suites.evidence import Evidence, ids_digest
+
+HEAD = """name = "mine"
+[data]
+name = "faces"
+[grid]
+backbones = ["vgg_tiny"]
+strategies = ["head_only", "full"]
+lrs = [1e-3]
+[train]
+epochs = 2
+[source.run]
+text = "measured"
+data = "d"
+split = "s"
+torch = "2.9"
+recipe = { epochs = 2, batch_size = 64 }
+"""
+
+
+def evidence(accuracy=0.92, **changes):
+    stage = {
+        "name": "head",
+        "in_optimizer": 10,
+        "moved": 0.5,
+        "lr": [{"epochs": [1, 2], "lr": 1e-3}],
+        "norm_statistics": {"before": "x", "after": "x"},
+    }
+    record = {
+        "status": "done",
+        "error": None,
+        "spec": {"train": {"epochs": 2}},
+        "digests": {"data": "d", "split": "s", "weights": "w", "code": "c"},
+        "data": {"counts": {"test": [40, 60]}},
+        "backbone": {"stages": [stage]},
+        "environment": {"torch": "2.10", "threads": 1},
+        "test": {"accuracy": accuracy, "loss": 0.3},
+    }
+    return Evidence(record | changes, train_loss=0.25, test_ids=ids_digest(["a", "b"]))
