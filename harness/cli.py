@@ -34,6 +34,9 @@ COMMANDS = {
     "doctor": "Check this machine: device, versions, data, weights.",
 }
 CONFIG = "harness.toml"
+# How often a waiting OpenMP thread looks before it sleeps: libgomp's own count for more threads than
+# cores. With its usual one, 300,000, a machine that does anything else besides spends its time on looking.
+SPINS = "1000"
 
 
 class _Lazy(click.Group):
@@ -131,6 +134,8 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in arguments or os.environ.get("HARNESS_DEBUG", "") not in ("", "0", "false")
     arguments = [a for a in arguments if a != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     try:
         # obj: the record of a run quotes the command as it was typed.
         status = cli.main(arguments, prog_name="harness", standalone_mode=False, obj=tuple(arguments))

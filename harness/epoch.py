@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from harness.cell import Cell, TrainData
 from harness.features import FeatureSource
 from harness.penalty import pulls
+from harness.runtime import seed_generators
 from harness.schedules import schedule
 from harness.seeding import coins, derive_seed, generator
 from harness.spec import TrainSpec
@@ -110,7 +111,7 @@ def train_epoch(
     for batch in batches(cell, data, source, epoch):
         for group, lr in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = lr * batch.factor
-        torch.manual_seed(derive_seed(cell.seed, "step", epoch, batch.step))
+        seed_generators(derive_seed(cell.seed, "step", epoch, batch.step), cell.device)
         with cell.autocast():
             logits = suffix(batch.x)
         loss = F.cross_entropy(logits.float(), batch.labels, weight=weights)

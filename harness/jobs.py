@@ -18,9 +18,12 @@ from harness.data.prepare import PreparedData
 from harness.errors import UsageError
 from harness.planner import CellPlan, plan_cell
 from harness.plugins import load_backbone, load_dataset, load_strategy
+from harness.runtime import seed_generators
 from harness.seeding import derive_seed
 from harness.spec import Grid, RunSpec
 from harness.store import RunFolder
+
+_CPU = torch.device("cpu")  # where networks are built
 
 
 class NetworkKey(NamedTuple):
@@ -78,7 +81,7 @@ class Networks:
         """
         if self._last is None or self._last[0] != (key, seed):
             self._last = self._digest = None  # two large networks needn't be in memory at once
-            torch.manual_seed(derive_seed(seed, "init"))
+            seed_generators(derive_seed(seed, "init"), _CPU)
             model = load_backbone(key.backbone).build(key.weights, self.num_classes, key.head)
             if key.init == "random" and key.weights != "none":
                 model = self._unpretrained(model, key.backbone, key.head, seed)
@@ -93,7 +96,7 @@ class Networks:
         return self._digest[1]
 
     def _unpretrained(self, pretrained: StagedModel, backbone: str, head: str, seed: int) -> StagedModel:
-        torch.manual_seed(derive_seed(seed, "init"))
+        seed_generators(derive_seed(seed, "init"), _CPU)
         model = load_backbone(backbone).build("none", self.num_classes, head)
         if model.preprocess.size != pretrained.preprocess.size:
             raise UsageError(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from harness.stats import wilson
 
@@ -24,13 +23,13 @@ def scores(labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str]) -
     ``labels`` is int64 ``[n]``, ``logits`` float ``[n, classes]``. A class that is never predicted
     has precision 0.
     """
-    classes = np.arange(len(class_names))
+    classes = len(class_names)
     predicted = logits.argmax(axis=1)
     right = int((predicted == labels).sum())
-    confusion = confusion_matrix(labels, predicted, labels=classes)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=classes, zero_division=0
-    )
+    # Counted here: scikit-learn, which the tests hold this against, takes a second to import.
+    confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    hits, support, named = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    precision, recall, f1 = _share(hits, named), _share(hits, support), _share(2 * hits, support + named)
     chosen = probabilities(logits)[np.arange(len(labels)), labels]
     with np.errstate(divide="ignore"):
         loss = float(-np.log(chosen).mean())
@@ -55,3 +54,8 @@ def scores(labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str]) -
         ],
         "confusion": confusion.tolist(),
     }
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """``part / whole``, 0 where there is nothing to have a part of."""
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)

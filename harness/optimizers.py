@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 
 import torch
@@ -10,6 +11,30 @@ from harness.errors import UnknownName
 from harness.spec import CHOICES
 
 SGD_MOMENTUM = 0.9
+_plain = inspect.unwrap
+
+
+class _Uncompiled:
+    """torch's optimizers without the guards that keep its compiler out of them.
+
+    Nothing is compiled here, and the first call of a guard imports the compiler, which takes longer than
+    to train a head. Where a method isn't guarded, unwrapping gives the method itself.
+    """
+
+    add_param_group = _plain(torch.optim.Optimizer.add_param_group)
+    zero_grad = _plain(torch.optim.Optimizer.zero_grad)
+
+
+class _Adam(_Uncompiled, torch.optim.Adam):
+    step = torch.no_grad()(_plain(torch.optim.Adam.step))
+
+
+class _AdamW(_Uncompiled, torch.optim.AdamW):
+    step = torch.no_grad()(_plain(torch.optim.AdamW.step))
+
+
+class _SGD(_Uncompiled, torch.optim.SGD):
+    step = torch.no_grad()(_plain(torch.optim.SGD.step))
 
 
 def make_optimizer(
@@ -36,11 +61,11 @@ def make_optimizer(
     names = {id(tensors[n]): n for n in scales}
     common = {"lr": lr, "weight_decay": weight_decay, "fused": True}
     if name == "adam":
-        return torch.optim.Adam(groups, **common), names  # type: ignore[arg-type]
+        return _Adam(groups, **common), names  # type: ignore[arg-type]
     if name == "adamw":
-        return torch.optim.AdamW(groups, **common), names  # type: ignore[arg-type]
+        return _AdamW(groups, **common), names  # type: ignore[arg-type]
     if name == "sgd":
-        return torch.optim.SGD(groups, momentum=SGD_MOMENTUM, **common), names  # type: ignore[arg-type]
+        return _SGD(groups, momentum=SGD_MOMENTUM, **common), names  # type: ignore[arg-type]
     raise UnknownName("optimizer", name, CHOICES["optimizer"])
 
 

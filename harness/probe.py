@@ -15,6 +15,7 @@ from harness.cell import Cell, TrainData
 from harness.epoch import batches
 from harness.errors import UsageError
 from harness.features import FeatureSource
+from harness.runtime import seed_generators
 from harness.seeding import derive_seed
 
 STREAM = "probe"  # the name of its random choices
@@ -40,7 +41,7 @@ def probe(
     suffix = cell.suffix(segment)
     with _untouched(cell):
         for batch in islice(batches(cell, data, source, epoch, STREAM), count):
-            torch.manual_seed(derive_seed(cell.seed, STREAM, epoch, batch.step))
+            seed_generators(derive_seed(cell.seed, STREAM, epoch, batch.step), cell.device)
             with cell.autocast():
                 logits = suffix(batch.x)
             loss = F.cross_entropy(logits.float(), batch.labels, weight=weights)

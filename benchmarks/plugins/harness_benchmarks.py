@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.backbones.layout import stage_network
+from harness.backbones.plain_layouts import vgg_layout
 from harness.backbones.staged import StagedModel
-from harness.backbones.torchvision_layouts import vgg_layout
 from harness.backbones.vgg_tiny import NarrowVGG
 from harness.backbones.weights import load_into, read_weight_file
 from harness.contracts import Preprocess

@@ -16,8 +16,9 @@ class Rival:
     tuned: bool = False
 
 
+OURS = "ours"
 RIVALS: Mapping[str, Rival] = {
-    "ours": Rival("ours", "ours"),
+    OURS: Rival("ours", "ours"),
     "A": Rival("tutorial", "A tutorial loop"),
     "B": Rival("tuned", "B tuned loop", tuned=True),
     "C": Rival("feature_cache", "C features per run", tuned=True),

@@ -12,8 +12,8 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from harness.backbones.embedded import CLASSES, build_embedded
+from harness.backbones.plain_layouts import resnet_layout
 from harness.backbones.staged import StagedModel
-from harness.backbones.torchvision_layouts import resnet_layout
 
 WIDTHS = (12, 24, 48, 96)  # three sixteenths of ResNet18's
 BLOCKS = 2  # in each layer

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from harness.backbones.embedded import CLASSES, SIZE, build_embedded
+from harness.backbones.plain_layouts import vgg_layout
 from harness.backbones.staged import StagedModel
-from harness.backbones.torchvision_layouts import vgg_layout
 
 WIDTHS = (8, 16, 32, 64, 64)  # an eighth of VGG16's
 DEPTHS = (2, 2, 3, 3, 3)

@@ -12,6 +12,7 @@ import pytest
 
 from core.small import write_plugin
 from harness.cli import COMMANDS, main
+from harness.data.faces import write_faces
 
 SMALL = ("--backbone", "small", "--epochs", "1", "--batch-size", "16", "--threads", "1", "--device", "cpu")
 
@@ -37,6 +38,37 @@ def test_help_is_there_at_once():
         times.append(float(seconds))
     # 0.3 s on an idle machine; this one may be busy.
     assert min(times) < 0.6
+
+
+def test_a_run_imports_torch_and_nothing_else_that_takes_long(tmp_path):
+    """What it needs of the others is a few lines; their import takes longer than to train a head."""
+    write_faces(tmp_path / "images", (32, 8, 8))
+    words = ["run", "--data", f"celeba={tmp_path / 'images'}", "--split", "official", "--epochs", "1"]
+    words += [
+        "--target",
+        "Smiling",
+        "--backbone",
+        "vgg_tiny",
+        "--strategy",
+        "head_only",
+        "--strategy",
+        "last_block",
+        "--quiet",
+    ]
+    code = (
+        "import sys, os, atexit\n"
+        "def report():\n"
+        "    heavy = {'torchvision', 'torch._dynamo', 'timm', 'sklearn', 'pandas', 'matplotlib', 'sympy'}\n"
+        "    print('IMPORTED', sorted(heavy & set(sys.modules)), os.environ['GOMP_SPINCOUNT'])\n"
+        "atexit.register(report)\n"
+        f"from harness.cli import main; main({[*words, '--out', str(tmp_path / 'runs')]!r})"
+    )
+    env = {**os.environ, "HARNESS_CACHE": str(tmp_path / "cache")}
+    for given, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")):
+        found = subprocess.run(
+            [sys.executable, "-c", code], env=env | given, capture_output=True, text=True, check=True
+        )
+        assert f"IMPORTED [] {expected}" in found.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)

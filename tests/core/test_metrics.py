@@ -49,6 +49,19 @@ def test_against_scikit_learn():
     assert found["confusion"] == metrics.confusion_matrix(labels, predicted).tolist()
 
 
+def test_every_class_to_the_last_bit_as_scikit_learn_has_it():
+    rng = np.random.default_rng(1)
+    for classes in (2, 3, 7):
+        labels, predicted = rng.integers(0, classes, 97), rng.integers(0, classes - 1, 97)
+        found = scores(labels, logits_for(predicted, classes), [str(i) for i in range(classes)])
+        precision, recall, f1, support = metrics.precision_recall_fscore_support(
+            labels, predicted, labels=np.arange(classes), zero_division=0
+        )
+        rows = zip(precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), strict=True)
+        names = ("precision", "recall", "f1", "support")
+        assert [tuple(row[n] for n in names) for row in found["per_class"]] == list(rows)
+
+
 def test_a_collapse_has_a_value():
     labels = np.array([0, 0, 0, 1])
     found = scores(labels, logits_for(np.zeros(4, int), 2), ["no", "yes"])

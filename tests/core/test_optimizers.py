@@ -108,6 +108,20 @@ def test_fused_arithmetic_is_that_of_torchs_plain_optimizers(name):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", CHOICES["optimizer"])
+def test_without_torchs_guards_its_fused_optimizers_take_the_same_steps(name):
+    classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    more = {"momentum": 0.9} if name == "sgd" else {}
+    ours, torchs = network(), network()
+    steps(ours, made(name, ours)[0], range(20))
+    steps(
+        torchs,
+        classes[name](torchs.parameters(), lr=1e-2, weight_decay=1e-2, fused=True, **more),
+        range(20),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), torchs.parameters(), strict=True))
+
+
 def test_an_unknown_optimizer_lists_what_exists():
     with pytest.raises(UsageError, match=r"'lamb'.*adam, adamw, sgd"):
         made("lamb", network())

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+from harness.runtime import seed_generators
 from harness.seeding import coins, derive_seed, generator
 
 
@@ -49,3 +51,11 @@ def test_coins_are_fair_and_fall_differently_in_each_epoch():
     # Four standard deviations of 4,000 fair coins.
     assert abs(first.mean() - 0.5) < 4 * 0.5 / 4000**0.5
     assert abs((first == second).mean() - 0.5) < 4 * 0.5 / 4000**0.5
+
+
+def test_torchs_generators_are_seeded_as_torch_seeds_them():
+    seed = derive_seed(0, "step", 1, 2)
+    torch.manual_seed(seed)
+    expected = torch.nn.functional.dropout(torch.ones(100))
+    seed_generators(seed, torch.device("cpu"))
+    assert torch.equal(torch.nn.functional.dropout(torch.ones(100)), expected)
