@@ -6,15 +6,22 @@ from collections.abc import Iterator, Sequence
 
 from harness.stats import LEVEL, POWER
 from reports.formats import count, interval, listing, percent, plural
+from reports.model import Leaks
 from reports.outcomes import Comparison, Setting, Statement
 from reports.phrases import figure
 
 
 def caveats(
-    settings: Sequence[Setting], ranked_on: str, rows: Sequence[Comparison], *, embedded: bool, missing: int
+    settings: Sequence[Setting],
+    ranked_on: str,
+    rows: Sequence[Comparison],
+    *,
+    embedded: bool,
+    missing: int,
+    leaks: Leaks | None,
 ) -> Iterator[Statement]:
     """The statements that every reading of the figures has to bear in mind."""
-    texts = (*_images(settings, rows), *_ranking(settings, ranked_on), *_seeds(settings))
+    texts = (*_images(settings, rows), *_ranking(settings, ranked_on), *_seeds(settings), *_leaks(leaks))
     yield from (Statement("caveat", text) for text in texts)
     if embedded:
         yield Statement(
@@ -56,6 +63,18 @@ def _images(settings: Sequence[Setting], rows: Sequence[Comparison]) -> Iterator
 def _ranking(settings: Sequence[Setting], ranked_on: str) -> Iterator[str]:
     if ranked_on == "test" and len(settings) > 1:
         yield ("Ranked on test: some records hold no validation figures, so the first is a little flattered.")
+
+
+def _leaks(leaks: Leaks | None) -> Iterator[str]:
+    if leaks is None or not (leaks.copies or leaks.groups):
+        return
+    known = []
+    if leaks.copies:
+        known.append(f"{count(leaks.copies)} {'has' if leaks.copies == 1 else 'have'} a copy in training")
+    if leaks.groups:
+        alone = "is" if leaks.groups == 1 else "are"
+        known.append(f"{count(leaks.groups)} {alone} of a group (a person, say) that training has images of")
+    yield f"Training has seen some of the test: of {count(leaks.n)} test images {' and '.join(known)}."
 
 
 def _seeds(settings: Sequence[Setting]) -> Iterator[str]:

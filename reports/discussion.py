@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from reports.caveats import caveats
 from reports.compare import best_and_worst, relation
 from reports.formats import interval, listing, p_value, percent, plural
+from reports.model import Leaks
 from reports.outcomes import BestWorst, Comparison, Setting, Statement
 from reports.phrases import evidence, figure
 
@@ -22,11 +23,12 @@ def discuss(
     *,
     embedded: bool = False,
     missing: int = 0,
+    leaks: Leaks | None = None,
 ) -> tuple[Statement, ...]:
     """The statements about one experiment; ``settings`` are ordered best first.
 
     ``embedded`` says that the data are the sample that comes with the program, ``missing`` how many
-    listed images were absent.
+    listed images were absent, ``leaks`` what training has seen of the test images.
     """
     standing = best_and_worst(settings, comparisons)
     return (
@@ -35,7 +37,7 @@ def discuss(
         *_collapsed(settings),
         *_equal(settings, comparisons, standing),
         *_verdicts(settings),
-        *caveats(settings, ranked_on, comparisons, embedded=embedded, missing=missing),
+        *caveats(settings, ranked_on, comparisons, embedded=embedded, missing=missing, leaks=leaks),
     )
 
 

@@ -124,6 +124,53 @@ class SourceReading:
 
 
 @dataclass(frozen=True)
+class Subset:
+    """A cell on some of its test images: ``right`` of ``n``. ``interval`` is ``None`` where ``n`` is 0."""
+
+    n: int
+    right: int
+    interval: Interval | None
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.right / self.n if self.n else None
+
+
+@dataclass(frozen=True, eq=False)
+class LeakRow:
+    """A cell on the test images that have a copy in training, on the others, and on those of new groups.
+
+    ``new_groups`` is ``None`` where the data hold no groups.
+    """
+
+    cell: Cell
+    copies: Subset
+    without_copies: Subset
+    new_groups: Subset | None
+
+
+@dataclass(frozen=True, eq=False)
+class Leaks:
+    """How many of ``n`` test images training has seen, and what the cells reach without them.
+
+    ``exact`` counts those whose bytes are in training, ``near`` the others whose picture is (``None``:
+    nobody looked, else by ``method``), ``copies`` both; ``groups`` those whose group has training
+    images. With ``clustered`` the intervals are those of the cluster bootstrap, else Wilson's.
+    ``reading`` says in sentences what follows.
+    """
+
+    n: int
+    exact: int
+    near: int | None
+    copies: int
+    groups: int | None
+    method: str
+    clustered: bool
+    rows: tuple[LeakRow, ...]
+    reading: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StrategyText:
     """A strategy: what it trains, what it leaves alone, what started at random, where it comes from."""
 
@@ -139,7 +186,8 @@ class StrategyText:
 class Experiment:
     """The runs that share data, split, backbone, head and weights, and so can be compared.
 
-    ``train`` holds the training options that all its cells share.
+    ``train`` holds the training options that all its cells share. ``leaks`` is ``None`` where no record
+    says what training has seen.
     """
 
     number: int
@@ -156,6 +204,7 @@ class Experiment:
     published: tuple[PublishedRow, ...]
     ranges: tuple[PublishedRange, ...]
     readings: tuple[SourceReading, ...]
+    leaks: Leaks | None
     strategies: tuple[StrategyText, ...]
     train: tuple[tuple[str, str], ...]
 

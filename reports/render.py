@@ -83,7 +83,12 @@ def _html() -> Environment:
         finalize=_unbroken, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     env.filters.update(_number_filters())
-    env.filters.update(known_recipes=_known_recipes, tested_by=phrases.tested_by, reading=phrases.reading)
+    env.filters.update(
+        known_recipes=_known_recipes,
+        tested_by=phrases.tested_by,
+        reading=phrases.reading,
+        subset=phrases.subset,
+    )
     env.filters["svg"] = lambda drawn: Markup(drawn.inline)  # matplotlib has escaped it
     for name in ("report.css", "theme.js", "report.js"):
         env.globals[name.replace(".", "_")] = _inline(name)
@@ -119,6 +124,7 @@ def _markdown() -> Environment:
         env.filters[name] = _ready(number)
     env.filters.update(code=markdown.code, block=markdown.block, html=markdown.html, ready=markdown.Ready)
     env.filters.update(known_recipes=_known_recipes, tested_by=phrases.tested_by, reading=phrases.reading)
+    env.filters["subset"] = _ready(phrases.subset)
     return env
 
 

@@ -47,6 +47,7 @@ EXPERIMENT: tuple[Section[View], ...] = (
     Section("published", "Beside published figures", lambda v: bool(v.experiment.published)),
     Section("discussion", "Discussion"),
     Section("statistics", "Comparisons and uncertainty", lambda v: statistics_shown(v.experiment)),
+    Section("leaks", "Test images that training has seen"),
     Section("card", "Data and responsible use"),
 )
 

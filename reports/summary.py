@@ -9,6 +9,7 @@ from reports.cells import make_cell
 from reports.compare import best_and_worst, compare, settings_of
 from reports.discussion import discuss
 from reports.examples import Wanted, check_against, find_examples
+from reports.leaks import find_leaks
 from reports.model import Cell, Experiment, ReportData, StrategyText
 from reports.published import published_rows
 from reports.published_ranges import published_ranges
@@ -76,6 +77,7 @@ def _experiment(
     settings, ranked_on = settings_of(cells)
     comparisons = compare(settings)
     published = published_rows(cells)
+    leaks = find_leaks(cells)
     shared = [k for k, v in record.spec.train.items() if all(r.spec.train.get(k) == v for r, _ in group)]
     target = record.spec.target
     return Experiment(
@@ -89,12 +91,18 @@ def _experiment(
         comparisons=comparisons,
         standing=best_and_worst(settings, comparisons),
         discussion=discuss(
-            settings, ranked_on, comparisons, embedded=result.data.card.embedded, missing=result.data.missing
+            settings,
+            ranked_on,
+            comparisons,
+            embedded=result.data.card.embedded,
+            missing=result.data.missing,
+            leaks=leaks,
         ),
         examples=find_examples(settings, ranked_on, wanted),
         published=published,
         ranges=published_ranges(published),
         readings=source_readings(published),
+        leaks=leaks,
         strategies=_strategies(cells),
         train=tuple((key.replace("_", " "), record.spec.train[key]) for key in shared),
     )
