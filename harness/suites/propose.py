@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma
 from scipy.stats import t as student
 
 from harness.stats import Interval
@@ -35,18 +37,49 @@ class Proposal:
     left_out: tuple[str, ...]
 
 
-def prediction_interval(values: Sequence[float], coverage: float, resolution: float = 0.0) -> Interval:
+@dataclass(frozen=True)
+class Prior:
+    """What the variances of a suite's cells have in common: ``degrees`` of freedom around ``variance``.
+
+    No degrees: nothing; infinitely many: all cells vary alike.
+    """
+
+    degrees: float = 0.0
+    variance: float = 0.0
+
+    @classmethod
+    def fit(cls, samples: Iterable[Sequence[float]]) -> Prior:
+        """From the logarithms of the samples' variances (Smyth 2004, SAGMB 3:3, 6.2)."""
+        found = [(statistics.variance(x), len(x) - 1) for x in samples if len(x) >= FEWEST]
+        found = [(variance, degrees) for variance, degrees in found if variance > 0]
+        if len(found) < FEWEST:
+            return cls()
+        logs = [math.log(v) - float(digamma(d / 2)) + math.log(d / 2) for v, d in found]
+        excess = statistics.variance(logs) - statistics.fmean(float(polygamma(1, d / 2)) for _, d in found)
+        mean = statistics.fmean(logs)
+        if excess <= 0:
+            return cls(math.inf, math.exp(mean))
+        half = brentq(lambda x: math.log(polygamma(1, x) / excess), 1e-8, 1e8)
+        return cls(2 * half, math.exp(mean + float(digamma(half)) - math.log(half)))
+
+
+def prediction_interval(
+    values: Sequence[float], coverage: float, resolution: float = 0.0, prior: Prior = Prior()
+) -> Interval:
     """Where the next value lies with probability ``coverage``, if values are normal and independent.
 
-    Mean and Student's t with n - 1 degrees of freedom times s sqrt(1 + 1/n): the prediction interval for
-    one future observation (Hahn and Meeker, Statistical Intervals, 1991, 4.7). ``resolution`` is the
-    distance of neighbouring values: rounding to it adds its variance, resolution^2 / 12.
+    Mean and Student's t times s sqrt(1 + 1/n): the prediction interval for one future observation
+    (Hahn and Meeker, Statistical Intervals, 1991, 4.7), its variance and degrees of freedom moderated by
+    ``prior`` (Smyth 2004). ``resolution`` is the distance of neighbouring values: rounding to it adds
+    its variance, resolution^2 / 12.
     """
     n = len(values)
     if n < FEWEST:
         raise ValueError(f"{n} values are too few for an interval")
-    spread = math.sqrt(statistics.variance(values) + resolution**2 / 12)
-    half = float(student.ppf((1 + coverage) / 2, n - 1)) * spread * math.sqrt(1 + 1 / n)
+    own, degrees = statistics.variance(values), n - 1 + prior.degrees
+    share = 1.0 if math.isinf(degrees) else prior.degrees / degrees
+    spread = math.sqrt(share * prior.variance + (1 - share) * own + resolution**2 / 12)
+    half = float(student.ppf((1 + coverage) / 2, degrees)) * spread * math.sqrt(1 + 1 / n)
     mean = statistics.fmean(values)
     return Interval(mean - half, mean + half)
 
@@ -61,7 +94,11 @@ def propose(measured: Mapping[Cell, Sequence[Evidence]], coverage: float) -> tup
     values = {cell: _Values.of(runs) for cell, runs in measured.items()}
     count = sum(len(v.wanted) for v in values.values())
     each = each_coverage(coverage, count)
-    return tuple(_proposal(cell, measured[cell], found, each) for cell, found in values.items())
+    priors = {
+        metric: Prior.fit(v.good[metric] for v in values.values() if metric in v.wanted)
+        for metric in MEASURED
+    }
+    return tuple(_proposal(cell, measured[cell], found, each, priors) for cell, found in values.items())
 
 
 @dataclass(frozen=True)
@@ -87,7 +124,9 @@ class _Values:
         return tuple(m for m in MEASURED if enough and (m == "accuracy" or not self.collapsed))
 
 
-def _proposal(cell: Cell, runs: Sequence[Evidence], values: _Values, coverage: float) -> Proposal:
+def _proposal(
+    cell: Cell, runs: Sequence[Evidence], values: _Values, coverage: float, priors: Mapping[str, Prior]
+) -> Proposal:
     failures = [run.failed for run in runs if run.failed]
     if failures:
         kinds = {text.split(":")[0] for text in failures}
@@ -98,7 +137,7 @@ def _proposal(cell: Cell, runs: Sequence[Evidence], values: _Values, coverage: f
     left_out: tuple[str, ...] = ()
     for metric in values.wanted:
         resolution = 1 / values.images if metric == "accuracy" else 0.0
-        low, high = prediction_interval(values.good[metric], coverage, resolution)
+        low, high = prediction_interval(values.good[metric], coverage, resolution, priors[metric])
         if low <= 0 and (high >= 1 or metric == "loss"):
             left_out = (*left_out, f"{metric}: its values are spread over all there is")
             continue

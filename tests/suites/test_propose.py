@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import stats
 from harness.errors import UsageError
 from harness.suites import parse_suite
 from harness.suites.claims import Cell
-from harness.suites.propose import each_coverage, prediction_interval, propose
+from harness.suites.propose import Prior, each_coverage, prediction_interval, propose
 from harness.suites.write import BEGIN, END, merged, section, shared_digests
 from suites.rows import HEAD, evidence
 
@@ -49,6 +50,24 @@ def test_all_bands_together_cover_what_the_suite_says():
         bands = [prediction_interval(list(row[:-1]), each) for row in x]
         whole += all(low <= row[-1] <= high for (low, high), row in zip(bands, x, strict=True))
     assert whole / 400 >= 0.95 - 3 * (0.05 * 0.95 / 400) ** 0.5
+
+
+@pytest.mark.parametrize("degrees", [4.0, math.inf])
+def test_what_cells_have_in_common_is_found_and_keeps_the_coverage(degrees):
+    """Variances drawn around 0.02^2 with ``degrees`` of freedom; intervals that know them are narrower."""
+    rng = np.random.default_rng(3)
+    scale = 1.0 if math.isinf(degrees) else degrees / rng.chisquare(degrees, 3000)
+    x = 0.8 + 0.02 * np.sqrt(scale * np.ones(3000))[:, None] * rng.standard_normal((3000, 6))
+    prior = Prior.fit([list(row[:-1]) for row in x])
+    assert prior.degrees > 50 if math.isinf(degrees) else prior.degrees == pytest.approx(degrees, rel=0.3)
+    assert prior.variance == pytest.approx(0.02**2, rel=0.15)
+    widths = []
+    for known in (Prior(), prior):
+        found = [prediction_interval(list(row[:-1]), 0.99, prior=known) for row in x]
+        inside = sum(low <= row[-1] <= high for (low, high), row in zip(found, x, strict=True))
+        assert stats.binomtest(inside, len(x), 0.99).pvalue > 0.001
+        widths.append(statistics.fmean(high - low for low, high in found))
+    assert widths[1] < 0.9 * widths[0]
 
 
 def test_equal_values_leave_room_for_rounding():
