@@ -24,7 +24,7 @@ from harness.progress import Progress
 from harness.run_cell import CellRun, train_cells
 from harness.spec import Grid
 from harness.store import RunFolder
-from harness.trainer import DIVERGED
+from harness.verdicts import DIVERGED
 
 if TYPE_CHECKING:
     from harness.augment import Augmentation

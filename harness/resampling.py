@@ -79,6 +79,31 @@ def image_draws(values: np.ndarray, groups: np.ndarray | None, *, draws: int = D
     return found
 
 
+def mean_group_size(groups: np.ndarray) -> float:
+    """The mean size of the group that an image is in: each group counts by its size. ``groups`` is int
+    ``[images]``.
+    """
+    sizes = np.unique(groups, return_counts=True)[1]
+    return float((sizes**2).sum() / sizes.sum())
+
+
+def group_correlation(correct: np.ndarray, groups: np.ndarray) -> float:
+    """How alike right answers within a group are, 0 to 1: the intraclass correlation.
+
+    From Kish's design effect ``1 + (m - 1) r`` (Survey Sampling, 1965), where ``m`` is the mean size of the
+    group that an image is in and the effect is the variance of the accuracy with whole groups drawn over that
+    with images drawn. ``correct`` is bool ``[images]``.
+    """
+    totals, sizes = group_totals(correct[None], groups)
+    n, share = len(correct), float(correct.mean())
+    alone = share * (1 - share) * n
+    size = mean_group_size(groups)
+    if alone == 0 or size <= 1:
+        return 0.0
+    effect = float(((totals[0] - share * sizes) ** 2).sum()) / alone
+    return min(max((effect - 1) / (size - 1), 0.0), 1.0)
+
+
 def accuracy_interval(correct: np.ndarray, groups: np.ndarray) -> Interval:
     """Cluster bootstrap interval of one run's accuracy; ``correct`` is bool ``[images]``."""
     return interval_of_draws(image_draws(correct[None], groups)[:, 0])

@@ -129,7 +129,11 @@ class CellRun:
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self.job.folder.write_result({**self._asked(), **found, "timing": timing, "environment": environment})
+        peak = runtime.peak_memory(self.device)
+        memory = {"of": peak[0], "peak_bytes": peak[1], "shared_by": self.beside} if peak else None
+        self.job.folder.write_result(
+            {**self._asked(), **found, "timing": timing, "memory": memory, "environment": environment}
+        )
 
     def _spec(self) -> dict[str, Any]:
         return self.job.spec.as_dict() | {"strategy_name": self.job.strategy_name}
@@ -190,6 +194,7 @@ def train_cells(runs: Sequence[CellRun], initial: StagedModel, title: str, *, fu
     take is raised, since it would refuse the record too.
     """
     progress, waiting = runs[0].progress, list(runs)
+    runtime.forget_peak_memory(runs[0].device)
     try:
         begun = [run.begin(initial) for run in runs]
         owner = {cell: run for run, (cell, _) in zip(runs, begun, strict=True)}

@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
@@ -105,6 +106,27 @@ def preserved() -> Iterator[None]:
             torch.use_deterministic_algorithms(deterministic)
             torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
             cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = flags
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """From now on :func:`peak_memory` counts, as far as the system lets a process start again."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets VmHWM
+
+
+def peak_memory(device: torch.device) -> tuple[str, int] | None:
+    """The most memory that was in use, in bytes, and of what: ``device`` (what torch had allocated on the
+    GPU) or ``process`` (all that the process had in memory). ``None`` where it can't be told.
+    """
+    if device.type == "cuda":
+        return "device", torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if device.type == "cpu" and line.startswith("VmHWM:"):
+                return "process", 1024 * int(line.split()[1])
+    return None
 
 
 def default_threads() -> int:

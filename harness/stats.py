@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, fisher_exact, norm
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # of every test, after correction
@@ -36,6 +36,20 @@ def wilson(right: int, n: int, level: float = LEVEL) -> Interval:
         raise ValueError(f"{right} right out of {n} is not a share")
     found = binomtest(int(right), int(n)).proportion_ci(confidence_level=level, method="wilson")
     return Interval(float(found.low), float(found.high))
+
+
+def wilson_effective(share: float, n: float, level: float = LEVEL) -> Interval:
+    """Wilson's interval where ``n`` > 0 is an effective size, no whole number: fewer independent images."""
+    z2 = float(norm.isf((1 - level) / 2)) ** 2 / n
+    middle = (share + z2 / 2) / (1 + z2)
+    reach = math.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
+    return Interval(max(middle - reach, 0.0), min(middle + reach, 1.0))
+
+
+def fisher_exact_p(right_a: float, n_a: float, right_b: float, n_b: float) -> float:
+    """Two-sided p-value that two independent shares are one (Fisher 1935); counts are rounded."""
+    a, b = [round(right_a), round(n_a) - round(right_a)], [round(right_b), round(n_b) - round(right_b)]
+    return float(fisher_exact([a, b]).pvalue)
 
 
 def newcombe_difference(right_a: int, n_a: int, right_b: int, n_b: int, level: float = LEVEL) -> Interval:

@@ -18,9 +18,8 @@ from harness.errors import HarnessError
 from harness.features import BATCH, FeatureSource
 from harness.fused import train_epoch_fused
 from harness.probe import probe
+from harness.verdicts import DIVERGED
 from harness.witness import Witness
-
-DIVERGED = "diverged"  # how the reason of such a failure begins
 
 
 class Diverged(HarnessError):

@@ -17,6 +17,7 @@ import numpy as np
 from harness.stats import wilson
 
 Kind = Literal["healthy", "overfitting", "underfitting", "collapsed", "diverged"]
+DIVERGED: Kind = "diverged"  # also how the reason of a run begins that failed for it
 
 # Collapsed: nearly every answer is one class ...
 COLLAPSED_SHARE = 0.995

@@ -11,6 +11,7 @@ from harness.stats import wilson
 from harness.verdicts import judge
 from reports.model import Cell
 from reports.predictions import read_predictions
+from reports.probabilities import probability_scores
 from reports.record_types import Predictions, Record, Result
 
 
@@ -43,6 +44,7 @@ def make_cell(number: int, name: str, setting: str, record: Record, result: Resu
         ),
         correct=correct,
         images=_images(predictions),
+        probabilities=probability_scores(predictions),
         groups=groups,
         group_interval=None if groups is None else accuracy_interval(correct, groups),
     )

@@ -40,6 +40,17 @@ def settings_of(
     return tuple(sorted(settings, key=rank)), "validation" if on_validation else "test"
 
 
+def best_cell(setting: Setting[OutcomeT], ranked_on: str) -> OutcomeT:
+    """The setting's cell that ranks first over its seeds."""
+
+    def rank(cell: OutcomeT) -> float:
+        if ranked_on == "validation" and cell.val_accuracy is not None:
+            return cell.val_accuracy
+        return cell.test.accuracy
+
+    return max(setting.cells, key=rank)
+
+
 def _setting(name: str, cells: tuple[OutcomeT, ...]) -> Setting[OutcomeT]:
     val = [c.val_accuracy for c in cells if c.val_accuracy is not None]
     correct = [c.correct for c in cells if c.correct is not None and c.images == cells[0].images]

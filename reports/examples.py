@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.errors import UnknownName
 from harness.heatmaps import HeatMaps, read_heatmaps
+from reports.compare import best_cell
 from reports.model import Answer, Cell, Example, Examples, Experiment, Gallery, Setting
 from reports.predictions import read_predictions
 from reports.record_types import Predictions
@@ -61,12 +62,7 @@ def find_examples(settings: Sequence[Setting], ranked_on: str, wanted: Wanted) -
     the fewest itself. Of what one of the two gets right and the other wrong, those come first whose true
     class changed most in probability.
     """
-
-    def rank(cell: Cell) -> float:
-        val = cell.result.val
-        return val.accuracy if ranked_on == "validation" and val else cell.test.accuracy
-
-    cell = max(settings[0].cells, key=rank)
+    cell = best_cell(settings[0], ranked_on)
     named = _named(settings, cell, wanted.against) if wanted.against else []
     against = next(iter(named or _baseline(settings, cell)), None)
     best = _source(cell)

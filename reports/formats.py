@@ -18,6 +18,26 @@ def interval(ends: Interval) -> str:
     return f"[{100 * ends.low:.2f}, {100 * ends.high:.2f}]".replace("-", "−")
 
 
+def area(value: float | None) -> str:
+    """The area under a curve: ``0.973``."""
+    return "none" if value is None else f"{value:.3f}"
+
+
+def size(n: float | None) -> str:
+    """Bytes: ``512 MiB``, ``1.3 GiB``."""
+    if n is None:
+        return "none"
+    return f"{n / 2**20:.0f} MiB" if n < 2**30 else f"{n / 2**30:.1f} GiB"
+
+
+def short_count(n: float) -> str:
+    """A count to three digits: ``119 M``, ``8.19 k``, ``132 k``."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if n >= unit:
+            return f"{n / unit:.3g}{name}"
+    return f"{n:g}"
+
+
 def points(difference: float) -> str:
     """A difference of shares in percentage points, signed: ``+0.93``."""
     shown = f"{100 * difference:+.2f}"

@@ -14,19 +14,24 @@ import numpy as np
 from harness.heatmaps import HeatMap
 from harness.stats import Interval
 from harness.suites import Reference
+from reports.findings import Costs, Overlap, Probabilities, ProbabilityScores, Slices, StabilityMap
 from reports.outcomes import BestWorst, Comparison, Outcome, Setting, Statement
 from reports.record_types import DataFacts, Record, Result
 
 
 @dataclass(frozen=True, eq=False)
 class Cell(Outcome):
-    """One run that ended well. ``number`` counts from 1 through the whole report."""
+    """One run that ended well. ``number`` counts from 1 through the whole report.
+
+    ``probabilities`` is ``None`` where they are not finite numbers.
+    """
 
     number: int
     record: Record
     result: Result
     correct: np.ndarray
     images: str
+    probabilities: ProbabilityScores | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +191,10 @@ class StrategyText:
 class Experiment:
     """The runs that share data, split, backbone, head and weights, and so can be compared.
 
-    ``train`` holds the training options that all its cells share. ``leaks`` is ``None`` where no record
-    says what training has seen.
+    ``train`` holds the training options that all its cells share, ``best_cells`` the best cell of each
+    setting. What there is nothing to say of is ``None``: the stability map of one learning rate, the overlap
+    of one cell, the slices of images without attributes, the leaks where no record says what training has
+    seen.
     """
 
     number: int
@@ -196,11 +203,17 @@ class Experiment:
     data: DataFacts
     cells: tuple[Cell, ...]
     settings: tuple[Setting[Cell], ...]
+    best_cells: tuple[Cell, ...]
     ranked_on: Literal["validation", "test"]
     comparisons: tuple[Comparison, ...]
     standing: BestWorst
     discussion: tuple[Statement, ...]
     examples: Examples
+    stability: StabilityMap | None
+    costs: Costs
+    probabilities: Probabilities
+    overlap: Overlap | None
+    slices: Slices | None
     published: tuple[PublishedRow, ...]
     ranges: tuple[PublishedRange, ...]
     readings: tuple[SourceReading, ...]

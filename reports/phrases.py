@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.stats import Spread
+from reports.findings import Slice
 from reports.formats import count, interval, p_value, percent, points
 from reports.model import Subset
 from reports.outcomes import Comparison, Setting
@@ -57,6 +58,13 @@ def subset(s: Subset) -> str:
     if s.accuracy is None or s.interval is None:
         return "none left"
     return f"{percent(s.accuracy)} {interval(s.interval)} of {count(s.n)}"
+
+
+def slice_reading(s: Slice) -> str:
+    """Whether a slice differs from the other images beyond chance."""
+    if not s.differs:
+        return "not distinguishable"
+    return "weaker than the others" if s.difference < 0 else "better than the others"
 
 
 def _alone(c: Comparison) -> bool:

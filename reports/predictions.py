@@ -8,12 +8,16 @@ import io
 import numpy as np
 
 from harness.errors import RecordError
+from reports.fields import clean
 from reports.files import read_text
 from reports.record_types import Predictions, Record
 
 
-def read_predictions(record: Record) -> Predictions:
-    """``predictions.csv`` of a run that ended well, checked against its confusion matrix."""
+def read_predictions(record: Record, *, attributes: bool = False) -> Predictions:
+    """``predictions.csv`` of a run that ended well, checked against its confusion matrix.
+
+    The attributes of the images, most of the file, are read only where ``attributes`` asks for them.
+    """
     file = record.folder / "predictions.csv"
     if record.result is None:
         raise RecordError(f"{file}: a failed run has no predictions")
@@ -26,16 +30,14 @@ def read_predictions(record: Record) -> Predictions:
         raise RecordError(f"{file}: the first columns should be {', '.join(wanted)}")
     if any(len(row) != len(head) for row in rows) or len(rows) != test.n:
         raise RecordError(f"{file}: {test.n} rows of {len(head)} columns are expected")
-    columns = dict(zip(head, zip(*rows, strict=True), strict=True))
+    named = [name for name in head[len(wanted) :] if attributes and name.startswith("attr:")]
+    at = {name: i for i, name in enumerate(head)}
+    columns = {name: tuple(row[at[name]] for row in rows) for name in (*wanted, *named)}
     try:
         label = np.array(columns["label"]).astype(np.int64)
         prediction = np.array(columns["prediction"]).astype(np.int64)
         probabilities = np.array([columns[c] for c in chances]).astype(np.float64).T
-        attributes = {
-            name.removeprefix("attr:"): np.array(column).astype(np.int8)
-            for name, column in columns.items()
-            if name.startswith("attr:")
-        }
+        found = {clean(name.removeprefix("attr:")): np.array(columns[name]).astype(np.int8) for name in named}
     except ValueError as error:
         raise RecordError(f"{file}: {error}") from error
     confusion = np.zeros((classes, classes), dtype=np.int64)
@@ -44,5 +46,5 @@ def read_predictions(record: Record) -> Predictions:
     if not np.array_equal(confusion, np.array(test.confusion)):
         raise RecordError(f"{file}: its counts are not those of the confusion matrix in result.json")
     return Predictions(
-        columns["id"], columns["path"], columns["group"], label, prediction, probabilities, attributes
+        columns["id"], columns["path"], columns["group"], label, prediction, probabilities, found
     )

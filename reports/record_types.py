@@ -153,8 +153,9 @@ class StrategyFacts:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds; ``prefix_s`` was spent once for ``prefix_shared_by`` cells."""
+    """Seconds; ``decode_s`` and ``prefix_s`` were spent once for ``prefix_shared_by`` cells."""
 
+    decode_s: float
     prefix_s: float
     prefix_shared_by: int
     train_s: float
@@ -163,8 +164,19 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """The most bytes that were in use at once: on the ``device``, or by the whole ``process``."""
+
+    of: str
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
 class Result:
-    """What only a run that ended well has. ``val`` is ``None`` without validation images."""
+    """What only a run that ended well has.
+
+    ``val`` is ``None`` without validation images, ``memory`` where it was not recorded.
+    """
 
     digests: Mapping[str, str]
     data: DataFacts
@@ -174,6 +186,7 @@ class Result:
     val: Scores | None
     test: Scores
     timing: Timing
+    memory: Memory | None
 
 
 @dataclass(frozen=True)
@@ -191,7 +204,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Record:
-    """One run folder. ``result`` is ``None`` for a failed run, ``error`` then says why."""
+    """One run folder. ``result`` is ``None`` for a failed run, ``error`` then says why.
+
+    ``digests`` and ``strategy`` are there for failed runs too, as far as their records have them.
+    """
 
     folder: Path
     run: str
@@ -201,4 +217,6 @@ class Record:
     environment: Mapping[str, str]
     command: str
     error: str | None
+    digests: Mapping[str, str]
+    strategy: StrategyFacts | None
     result: Result | None

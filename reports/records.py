@@ -19,6 +19,7 @@ from reports.record_types import (
     ClassScores,
     DataFacts,
     Epoch,
+    Memory,
     RateSpan,
     Record,
     Result,
@@ -54,7 +55,8 @@ def _record(folder: Path) -> Record:
     if status not in ("done", "failed"):
         raise RecordError(f"{file}: 'status' should be 'done' or 'failed', it is '{status}'")
     done = status == "done"
-    environment = root.optional_sub("environment")
+    environment, digests = root.optional_sub("environment"), root.optional_sub("digests")
+    strategy = root.sub("strategy") if done else root.optional_sub("strategy")
     return Record(
         folder=folder,
         run=root.text("run"),
@@ -64,6 +66,8 @@ def _record(folder: Path) -> Record:
         environment=environment.options() if environment else {},
         command=root.text("command", ""),
         error=None if done else root.text_or_none("error") or "no reason was recorded",
+        digests=digests.options() if digests else {},
+        strategy=_strategy(strategy) if strategy else None,
         result=_result(root) if done else None,
     )
 
@@ -111,29 +115,35 @@ def _history(file: Path, *, needed: bool) -> tuple[Epoch, ...]:
 def _result(root: Fields) -> Result:
     data, val = root.sub("data"), root.optional_sub("val")
     names = data.texts("class_names")
-    strategy, timing = root.sub("strategy"), root.sub("timing")
+    timing, memory = root.sub("timing"), root.optional_sub("memory")
     return Result(
         digests=root.sub("digests").options(),
         data=_data(data, names),
         backbone=_backbone(root.sub("backbone")),
-        strategy=StrategyFacts(
-            name=strategy.text("name"),
-            options=strategy.sub("options").options(),
-            source=strategy.text("source", ""),
-            summary=strategy.text("summary", ""),
-            trainable=strategy.integer("trainable"),
-            prefix=strategy.texts("prefix"),
-        ),
+        strategy=_strategy(root.sub("strategy")),
         selected_epoch=root.integer("selected_epoch"),
         val=_scores(val, names) if val and val.integer("n") else None,
         test=_scores(root.sub("test"), names),
         timing=Timing(
+            decode_s=timing.number("decode_s", 0.0),
             prefix_s=timing.number("prefix_s", 0.0),
             prefix_shared_by=timing.integer("prefix_shared_by", 1),
             train_s=timing.number("train_s"),
             total_s=timing.number("total_s"),
             images_per_s=timing.number_or_none("images_per_s"),
         ),
+        memory=Memory(memory.text("of"), memory.integer("peak_bytes")) if memory else None,
+    )
+
+
+def _strategy(f: Fields) -> StrategyFacts:
+    return StrategyFacts(
+        name=f.text("name"),
+        options=f.sub("options").options(),
+        source=f.text("source", ""),
+        summary=f.text("summary", ""),
+        trainable=f.integer("trainable"),
+        prefix=f.texts("prefix"),
     )
 
 

@@ -24,12 +24,14 @@ from markupsafe import Markup
 from harness.errors import UsageError
 from harness.suites import Reference
 from reports import formats, markdown, phrases, sections
+from reports.figures.slices import MOST_SLICES
 from reports.model import ReportData
 from reports.shots import Images, LoadImage
 from reports.thumbnails import thumbnail
 from reports.views import view
 
 FOLDER = "report_files"
+MOST_SLICE_ROWS = 200
 # What an earlier report may have left in the folder: its own files alone are ever removed.
 OWN_FILE = re.compile(r"(experiment|cell|example)-[\w-]+\.(svg|jpg)")
 
@@ -59,6 +61,8 @@ def write_report(
         "opening": sections.OPENING,
         "sections": sections.EXPERIMENT,
         "closing": sections.CLOSING,
+        "worst": MOST_SLICES,
+        "most": MOST_SLICE_ROWS,
     }
     files: dict[Path, bytes] = {
         out / "index.html": _render(_html(), "report.html.j2", context),
@@ -83,12 +87,8 @@ def _html() -> Environment:
         finalize=_unbroken, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     env.filters.update(_number_filters())
-    env.filters.update(
-        known_recipes=_known_recipes,
-        tested_by=phrases.tested_by,
-        reading=phrases.reading,
-        subset=phrases.subset,
-    )
+    env.filters.update(_word_filters())
+    env.filters["subset"] = phrases.subset
     env.filters["svg"] = lambda drawn: Markup(drawn.inline)  # matplotlib has escaped it
     for name in ("report.css", "theme.js", "report.js"):
         env.globals[name.replace(".", "_")] = _inline(name)
@@ -123,7 +123,7 @@ def _markdown() -> Environment:
     for name, number in _number_filters().items():
         env.filters[name] = _ready(number)
     env.filters.update(code=markdown.code, block=markdown.block, html=markdown.html, ready=markdown.Ready)
-    env.filters.update(known_recipes=_known_recipes, tested_by=phrases.tested_by, reading=phrases.reading)
+    env.filters.update(_word_filters())
     env.filters["subset"] = _ready(phrases.subset)
     return env
 
@@ -140,7 +140,19 @@ def _number_filters() -> Mapping[str, Callable[..., str]]:
         "p": formats.p_number,
         "number": formats.count,
         "loss": formats.loss,
+        "area": formats.area,
+        "size": formats.size,
         "seconds": formats.seconds,
+    }
+
+
+def _word_filters() -> Mapping[str, Callable[..., object]]:
+    return {
+        "known_recipes": _known_recipes,
+        "listing": formats.listing,
+        "tested_by": phrases.tested_by,
+        "reading": phrases.reading,
+        "slice_reading": phrases.slice_reading,
     }
 
 

@@ -42,8 +42,13 @@ OPENING: tuple[Section[ReportData], ...] = (Section("summary", "Summary"),)
 
 EXPERIMENT: tuple[Section[View], ...] = (
     Section("methods", "Introduction and methods"),
+    Section("stability", "Where each strategy is safe", lambda v: v.stability is not None),
+    Section("costs", "Cost and accuracy", lambda v: v.costs is not None),
     Section("cells", "Cells"),
+    Section("probabilities", "Probabilities", lambda v: v.reliability is not None),
     Section("errors", "Misclassified examples"),
+    Section("overlap", "Shared mistakes", lambda v: v.overlap is not None),
+    Section("slices", "Accuracy by attribute", lambda v: v.experiment.slices is not None),
     Section("published", "Beside published figures", lambda v: bool(v.experiment.published)),
     Section("discussion", "Discussion"),
     Section("statistics", "Comparisons and uncertainty", lambda v: statistics_shown(v.experiment)),

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from harness.errors import UsageError
 from reports.cells import make_cell
-from reports.compare import best_and_worst, compare, settings_of
+from reports.compare import best_and_worst, best_cell, compare, settings_of
+from reports.costs import costs
 from reports.discussion import discuss
 from reports.examples import Wanted, check_against, find_examples
 from reports.leaks import find_leaks
 from reports.model import Cell, Experiment, ReportData, StrategyText
+from reports.overlap import overlap
+from reports.probabilities import probabilities
 from reports.published import published_rows
 from reports.published_ranges import published_ranges
 from reports.record_types import Record, Result
+from reports.slices import check_slices, find_slices
 from reports.source_readings import source_readings
+from reports.stability import stability
 from reports.wording import banners, bare, cell_names, report_title, signature, strategy_name
 
 
@@ -25,20 +31,22 @@ def build_report(
     examples: int = 5,
     seed: int = 0,
     against: str | None = None,
+    slices: Sequence[str] = (),
 ) -> ReportData:
     """What the report on ``records`` says.
 
     ``examples`` test images of each kind are shown for each best cell, the random ones chosen with
     ``seed``; ``against`` names the cell that it is set beside (:func:`reports.examples.find_examples`).
-    Raises :class:`~harness.errors.UsageError` without any record or for an ``against`` that no cell is
-    called, and :class:`~harness.errors.RecordError` for predictions that can't be read.
+    ``slices`` names what to slice the test images by (:func:`reports.slices.find_slices`).
+    Raises :class:`~harness.errors.UsageError` without any record or for an ``against`` or a slice that
+    nothing is called, and :class:`~harness.errors.RecordError` for predictions that can't be read.
     """
     records = tuple(records)
     if not records:
         raise UsageError("there is no finished run to report on; make some: harness run --suite faces")
     if examples < 0:
         raise UsageError(f"--examples should be 0 or more, it is {examples}")
-    wanted = Wanted(examples, seed, against)
+    wanted = _Wanted(Wanted(examples, seed, against), tuple(slices), [r for r in records if r.result is None])
     groups: dict[tuple[object, ...], list[tuple[Record, Result]]] = {}
     for record in records:
         if record.result is not None:
@@ -48,13 +56,23 @@ def build_report(
         taken = sum(len(e.cells) for e in experiments)
         experiments.append(_experiment(len(experiments) + 1, taken, group, wanted))
     check_against(against, experiments)
+    check_slices(slices, experiments)
     return ReportData(
         title=report_title(title, experiments),
         banners=banners(experiments),
         experiments=tuple(experiments),
-        failed=tuple(r for r in records if r.result is None),
+        failed=tuple(wanted.failed),
         signature=signature(records, experiments, examples, seed),
     )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked of a report, and the runs that failed."""
+
+    examples: Wanted
+    slices: tuple[str, ...]
+    failed: list[Record]
 
 
 def _key(record: Record, result: Result) -> tuple[object, ...]:
@@ -67,7 +85,7 @@ def _key(record: Record, result: Result) -> tuple[object, ...]:
 
 
 def _experiment(
-    number: int, taken: int, group: Sequence[tuple[Record, Result]], wanted: Wanted
+    number: int, taken: int, group: Sequence[tuple[Record, Result]], wanted: _Wanted
 ) -> Experiment:
     record, result = group[0]
     cells = tuple(
@@ -76,6 +94,7 @@ def _experiment(
     )
     settings, ranked_on = settings_of(cells)
     comparisons = compare(settings)
+    best_cells = tuple(best_cell(setting, ranked_on) for setting in settings)
     published = published_rows(cells)
     leaks = find_leaks(cells)
     shared = [k for k, v in record.spec.train.items() if all(r.spec.train.get(k) == v for r, _ in group)]
@@ -87,6 +106,7 @@ def _experiment(
         data=result.data,
         cells=cells,
         settings=settings,
+        best_cells=best_cells,
         ranked_on=ranked_on,
         comparisons=comparisons,
         standing=best_and_worst(settings, comparisons),
@@ -98,7 +118,12 @@ def _experiment(
             missing=result.data.missing,
             leaks=leaks,
         ),
-        examples=find_examples(settings, ranked_on, wanted),
+        examples=find_examples(settings, ranked_on, wanted.examples),
+        stability=stability(cells, wanted.failed),
+        costs=costs(settings),
+        probabilities=probabilities(best_cells),
+        overlap=overlap(settings, best_cells),
+        slices=find_slices(best_cells[0], wanted.slices),
         published=published,
         ranges=published_ranges(published),
         readings=source_readings(published),
@@ -111,7 +136,7 @@ def _experiment(
 def _strategies(cells: Sequence[Cell]) -> tuple[StrategyText, ...]:
     texts = {}
     for cell in cells:
-        name, strategy = strategy_name(cell.result), cell.result.strategy
+        name, strategy = strategy_name(cell.result.strategy), cell.result.strategy
         stages = [s for s in cell.result.backbone.stages if s.parameters]
         texts[name] = StrategyText(
             name=name,

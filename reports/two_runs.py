@@ -122,7 +122,11 @@ def _names(first: Sequence[Record], second: Sequence[Record]) -> tuple[str, str]
 
 
 def _parts(r: Record, result: Result) -> dict[str, str]:
-    found = {"strategy": strategy_name(result), "lr": rate(r.spec.lr), "backbone": bare(result.backbone.name)}
+    found = {
+        "strategy": strategy_name(result.strategy),
+        "lr": rate(r.spec.lr),
+        "backbone": bare(result.backbone.name),
+    }
     found |= {"head": r.spec.head, "weights": r.spec.weights, "seed": str(r.spec.seed)}
     return found | {k.replace("_", " "): v for k, v in r.spec.train.items()}
 

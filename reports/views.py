@@ -27,13 +27,24 @@ class View:
     experiment: Experiment
     accuracies: Picture
     overview: Picture | None
+    stability: Picture | None
+    costs: Picture | None
+    ranking: Picture | None
+    reliability: Picture | None
+    confidences: Picture | None
+    overlap: Picture | None
+    slices: Picture | None
     cells: tuple[CellView, ...]
     galleries: tuple[GalleryView, ...]
 
     @property
     def pictures(self) -> list[Picture]:
         """All figures: each becomes a file of the Markdown report."""
-        found = [self.accuracies, self.overview, *(p for c in self.cells for p in (c.curves, c.confusion))]
+        found = (
+            *(self.accuracies, self.overview, self.stability, self.costs),
+            *(picture for cell in self.cells for picture in (cell.curves, cell.confusion)),
+            *(self.ranking, self.reliability, self.confidences, self.overlap, self.slices),
+        )
         return [p for p in found if p is not None]
 
     @property
@@ -48,6 +59,13 @@ def view(e: Experiment, images: Images, load_image: LoadImage) -> View:
         experiment=e,
         accuracies=figures.accuracies(e),
         overview=figures.overview(e),
+        stability=figures.stability_map(e.number, e.stability) if e.stability else None,
+        costs=figures.cost_figure(e.number, e.costs),
+        ranking=figures.ranking(e.number, e.probabilities),
+        reliability=figures.reliability(e.number, e.probabilities),
+        confidences=figures.confidences(e.number, e.probabilities),
+        overlap=figures.overlap_matrix(e.number, e.overlap) if e.overlap else None,
+        slices=figures.slice_figure(e.number, e.slices) if e.slices else None,
         cells=tuple(CellView(c, figures.curves(c), figures.confusion(c)) for c in e.cells),
         galleries=gallery_views(e.number, e.examples, images, load_image),
     )

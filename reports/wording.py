@@ -8,22 +8,21 @@ from collections.abc import Iterable, Sequence
 from harness.stats import LEVEL
 from reports.formats import plural, rate
 from reports.model import Banner, Experiment
-from reports.record_types import Record, Result
+from reports.record_types import Record, Result, StrategyFacts
 
 REAL_EXPERIMENT = "harness run --suite celeba30k --data celeba30k=PATH"
 
 
 def cell_names(group: Sequence[tuple[Record, Result]]) -> list[tuple[str, str]]:
     """Name and setting of each cell: strategy, rate and whatever else tells the cells apart."""
-    keys = sorted({key for record, _ in group for key in record.spec.train})
-    varying = [k for k in keys if len({record.spec.train.get(k) for record, _ in group}) > 1]
+    varying = varying_options([record for record, _ in group])
     seeds = len({record.spec.seed for record, _ in group}) > 1
     settings = [
         ", ".join(
             [
-                strategy_name(result),
+                strategy_name(result.strategy),
                 f"lr {rate(record.spec.lr)}",
-                *(f"{k.replace('_', ' ')} {record.spec.train.get(k, 'not given')}" for k in varying),
+                *options_shown(record, varying),
             ]
         )
         for record, result in group
@@ -38,9 +37,19 @@ def cell_names(group: Sequence[tuple[Record, Result]]) -> list[tuple[str, str]]:
     return named
 
 
-def strategy_name(result: Result) -> str:
+def varying_options(records: Sequence[Record]) -> list[str]:
+    """The training options in which runs differ."""
+    keys = sorted({key for record in records for key in record.spec.train})
+    return [k for k in keys if len({record.spec.train.get(k) for record in records}) > 1]
+
+
+def options_shown(record: Record, keys: Iterable[str]) -> list[str]:
+    """Some training options as they stand in a name: ``epochs 5``."""
+    return [f"{k.replace('_', ' ')} {record.spec.train.get(k, 'not given')}" for k in keys]
+
+
+def strategy_name(s: StrategyFacts) -> str:
     """The strategy with its options, as on the command line."""
-    s = result.strategy
     if not s.options or "[" in s.name:
         return s.name
     return f"{s.name}[{','.join(f'{k}={v}' for k, v in s.options.items())}]"

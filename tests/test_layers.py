@@ -21,6 +21,8 @@ LIGHT = (
     "stage_plan",
     "stats",
     "resampling",
+    "ranking",
+    "calibration",
     "heatmaps",
     "leakage",
     "code_digest",

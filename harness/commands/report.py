@@ -42,6 +42,14 @@ from harness.errors import UsageError
     help="Cell to set the best one beside: its number, name, strategy or run.  [default: the simplest]",
 )
 @click.option(
+    "--slice",
+    "slices",
+    multiple=True,
+    metavar="NAME",
+    help="Attribute of the data, or 'group', to show the best cell's accuracy by; may be repeated.  "
+    "[default: all attributes]",
+)
+@click.option(
     "--images",
     type=click.Choice(["embed", "names", "none"]),
     default="names",
@@ -55,6 +63,7 @@ def command(
     examples: int,
     seed: int,
     against: str | None,
+    slices: tuple[str, ...],
     images: Literal["embed", "names", "none"],
 ) -> None:
     """Write a Markdown and a self-contained HTML report.
@@ -67,7 +76,9 @@ def command(
     from reports.render import write_report
     from reports.summary import build_report
 
-    data = build_report(load_records(folders), title=title, examples=examples, seed=seed, against=against)
+    data = build_report(
+        load_records(folders), title=title, examples=examples, seed=seed, against=against, slices=slices
+    )
     for path in write_report(data, out, images):
         click.echo(path)
 

@@ -51,7 +51,7 @@ def overview(experiment: Experiment) -> Picture | None:
     ]  # fmt: skip
     if len(shown) < 2:
         return None
-    marked = {experiment.settings[0].cells[0].number, experiment.settings[-1].cells[0].number}
+    marked = {experiment.best_cells[0].number, experiment.best_cells[-1].number}
     with drawing():
         figure = Figure(figsize=(9.2, 3.3 + 0.18 * min(len(shown), MOST_LINES)), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -66,6 +66,9 @@ def overview(experiment: Experiment) -> Picture | None:
             line = draw_line(left, epochs, [e.val_accuracy for e in history], colour, "", dash, "o")
             other = draw_line(right, epochs, [e.val_loss for e in history], colour, "", dash, "o")
             handle = line or other
+            if plain:
+                for grey in filter(None, (line, other)):
+                    grey.set(alpha=0.45, linewidth=1, markersize=2, zorder=1.5)
             if handle is not None and not plain:
                 handles.append(handle)
                 labels.append(f"{cell.number}: {cell.name}")

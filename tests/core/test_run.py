@@ -353,6 +353,9 @@ def test_the_record_says_what_happened(tmp_path, images):
         assert word in words
     assert record["environment"]["threads"] == 1
     assert record["timing"]["prefix_shared_by"] == 1
+    if record["memory"]:  # Linux
+        assert (record["memory"]["of"], record["memory"]["shared_by"]) == ("process", 1)
+        assert record["memory"]["peak_bytes"] > 50e6
 
 
 def test_a_csv_file_with_groups_and_attributes(tmp_path, images):

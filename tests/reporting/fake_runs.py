@@ -45,6 +45,11 @@ def fake_run(
     error: str | None = None,
     weights: str = "imagenet",
     backbone: str = "torchvision:vgg16",
+    timing: dict[str, Any] | None = None,
+    memory: dict[str, Any] | None = None,
+    trainable: int = 119554050,
+    attributes: dict[str, list[int]] | None = None,
+    groups: list[str] | None = None,
 ) -> Path:
     """Writes one run folder; its mistakes fall on images drawn from its name and seed."""
     run = name or f"celeba30k-Male_vgg16_{strategy}_lr{lr:g}_s{seed}_0123456789"
@@ -63,6 +68,8 @@ def fake_run(
     root: dict[str, Any] = {
         "format": 1, "run": run, "status": "failed" if error else "done", "spec": spec, "suite": suite,
         "environment": environment, "error": error, "test": None, "val": None,
+        "strategy": {"name": strategy, "options": {}, "source": "", "trainable": trainable,
+                     "summary": SUMMARIES.get(strategy, strategy), "prefix": ["block1", "block2", "block3"]},
         "command": command or f"harness run --suite celeba30k --strategy {strategy} --lr {lr:g}",
     }  # fmt: skip
     (folder / "spec.json").write_text(json.dumps(spec))
@@ -97,16 +104,14 @@ def fake_run(
                 ],
                 "random_stages": ["head"],
             },
-            "strategy": {"name": strategy, "options": {}, "source": "", "trainable": 119554050,
-                         "summary": SUMMARIES.get(strategy, strategy),
-                         "prefix": ["block1", "block2", "block3"]},
             "selected_epoch": epochs,
             "val": None if val_accuracy is None else _with_accuracy(support, val_accuracy, classes),
             "test": scores(label, prediction, classes),
             "timing": {"prefix_s": 250.0, "prefix_shared_by": 4, "train_s": 900.0, "total_s": 1150.0,
-                       "images_per_s": 26.0},
+                       "images_per_s": 26.0, **(timing or {})},
+            "memory": memory,
         }  # fmt: skip
-        _write_predictions(folder, label, prediction, ids)
+        _write_predictions(folder, label, prediction, ids, groups, attributes or {})
     (folder / "result.json").write_text(json.dumps(root))
     return folder
 
@@ -181,13 +186,20 @@ def _write_history(folder: Path, epochs: int, val_accuracy: float | None, *, col
 
 
 def _write_predictions(
-    folder: Path, label: np.ndarray, prediction: np.ndarray, ids: list[str] | None
+    folder: Path,
+    label: np.ndarray,
+    prediction: np.ndarray,
+    ids: list[str] | None,
+    groups: list[str] | None,
+    attributes: dict[str, list[int]],
 ) -> None:
     k = int(max(label.max(), prediction.max(), 1)) + 1
     with (folder / "predictions.csv").open("w", newline="") as file:
         out = csv.writer(file)
-        out.writerow(["id", "path", "group", "label", "prediction", *(f"p{i}" for i in range(k))])
+        out.writerow(["id", "path", "group", "label", "prediction", *(f"p{i}" for i in range(k)),
+                      *(f"attr:{a}" for a in attributes)])  # fmt: skip
         for i, (t, p) in enumerate(zip(label, prediction, strict=True)):
             name = ids[i] if ids else f"{i + 1:06d}.jpg"
             chances = [0.9 if j == p else 0.1 / (k - 1) for j in range(k)]
-            out.writerow([name, name, "", t, p, *chances])
+            out.writerow([name, name, groups[i] if groups else "", t, p, *chances,
+                          *(values[i] for values in attributes.values())])  # fmt: skip

@@ -1,0 +1,32 @@
+"""The peak of memory in a record: what a cell took, not what another did before it."""
+
+import sys
+
+import pytest
+import torch
+
+from harness.runtime import forget_peak_memory, peak_memory
+
+CPU = torch.device("cpu")
+MIB = 1 << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells a process's peak on Linux only")
+def test_the_peak_is_counted_anew():
+    def peak():
+        of, found = peak_memory(CPU)
+        assert of == "process"
+        return found
+
+    forget_peak_memory(CPU)
+    before = peak()
+    block = bytearray(b"x") * (200 * MIB)
+    assert peak() - before >= 190 * MIB
+    del block
+    assert peak() - before >= 190 * MIB
+    forget_peak_memory(CPU)
+    assert peak() - before < 100 * MIB
+
+
+def test_a_device_that_doesn_t_tell():
+    assert peak_memory(torch.device("meta")) is None
