@@ -18,6 +18,12 @@ STRATEGIES = "harness.strategies"
 BACKBONES = "harness.backbones"
 FAMILIES = "harness.backbone_families"
 DATASETS = "harness.datasets"
+KINDS: Mapping[str, str] = {
+    STRATEGIES: "strategy",
+    BACKBONES: "backbone",
+    FAMILIES: "backbone family",
+    DATASETS: "dataset",
+}
 
 # Short names for the networks that people ask for most; everything else is FAMILY:NAME.
 SHORT_NAMES: Mapping[str, str] = {
@@ -44,23 +50,39 @@ class Found:
 
 
 def find(group: str) -> dict[str, Found]:
-    """Name -> plugin, sorted; an error names both packages where two claim one name."""
-    found: dict[str, Found] = {}
+    """Name -> plugin, sorted; without the names that two packages claim (:func:`clashes`)."""
+    return {name: plugins[0] for name, plugins in _claims(group).items() if len(plugins) == 1}
+
+
+def clashes(group: str) -> dict[str, str]:
+    """Names that two packages or more claim -> what is wrong, naming them; nobody gets such a name."""
+    return {
+        name: f"more than one package offers {KINDS[group]} '{name}': "
+        + " and ".join(f"{p.package} ({p.entry_point.value})" for p in plugins)
+        + "; uninstall all but one"
+        for name, plugins in _claims(group).items()
+        if len(plugins) > 1
+    }
+
+
+def _claims(group: str) -> dict[str, list[Found]]:
+    """Name -> who claims it, sorted."""
+    found: dict[str, dict[tuple[str, str], Found]] = {}
     for point in entry_points(group=group):
         package = point.dist.name if point.dist else "unknown package"
         version = point.dist.version if point.dist else ""
-        known = found.get(point.name)
-        if known and (known.package, known.entry_point.value) != (package, point.value):
-            raise PluginError(
-                f"two packages offer {group.removeprefix('harness.')} '{point.name}': "
-                f"{known.package} ({known.entry_point.value}) and {package} ({point.value}); uninstall one"
-            )
-        found[point.name] = Found(group, point.name, package, version, point)
-    return dict(sorted(found.items()))
+        # One package that is on the path twice claims its names once.
+        claims = found.setdefault(point.name, {})
+        claims[package, point.value] = Found(group, point.name, package, version, point)
+    return {name: [claims[c] for c in sorted(claims)] for name, claims in sorted(found.items())}
 
 
 def load(group: str, name: str, kind: str) -> Any:
-    """The object behind a name. UnknownName suggests; PluginError names the package that fails."""
+    """The object behind a name. UnknownName suggests; PluginError names the package that fails, or those
+    that claim one name.
+    """
+    if name in (clashing := clashes(group)):
+        raise PluginError(clashing[name])
     found = find(group)
     if name not in found:
         raise UnknownName(kind, name, found)
@@ -81,7 +103,7 @@ def load_backbone(name: str) -> Any:
     if colon:
         return load(FAMILIES, family, "backbone family")(model)
     offered = find(BACKBONES)
-    if full not in offered:
+    if full not in offered and full not in clashes(BACKBONES):
         raise UnknownName("backbone", name, [*offered, *SHORT_NAMES, *(f"{f}:NAME" for f in find(FAMILIES))])
     return load(BACKBONES, full, "backbone")()
 

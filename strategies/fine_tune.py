@@ -36,6 +36,8 @@ class FineTune:
         below = [s.name for s in stages if s.parameters and s.role not in ("classifier", "head")]
         if not below:
             raise UsageError("fine_tune: this backbone has nothing to freeze below its classifier")
+        if epochs < 2:
+            raise UsageError("fine_tune: its two parts take 2 epochs or more")
         if not 1 <= self.frozen_epochs < epochs:
             raise UsageError(
                 f"fine_tune[frozen_epochs={self.frozen_epochs}]: both parts need at least one of the "

@@ -23,6 +23,8 @@ class FreezeUnfreeze:
     train_norm: bool = False
 
     def recipe(self, stages: Sequence[StageInfo], epochs: int) -> Recipe:
+        if epochs < 2:
+            raise UsageError("freeze_unfreeze: its two parts take 2 epochs or more")
         if not 1 <= self.at < epochs:
             raise UsageError(
                 f"freeze_unfreeze[at={self.at}]: of {epochs} epochs at least one comes before the body is "

@@ -42,7 +42,7 @@ def matching(pattern: str) -> tuple[list[str], list[str]]:
     """
     asked, pattern = pattern, pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     names = [name for name in plugins.find(plugins.BACKBONES) if fnmatchcase(name, pattern)]
-    faults = []
+    faults = [*plugins.clashes(plugins.BACKBONES).values(), *plugins.clashes(plugins.FAMILIES).values()]
     for family, found in plugins.find(plugins.FAMILIES).items():
         try:
             offered = tuple(plugins.load(plugins.FAMILIES, family, "backbone family").names())

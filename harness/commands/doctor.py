@@ -78,13 +78,10 @@ def _packages() -> Iterator[tuple[str, str]]:
 def _plugins() -> Iterator[tuple[str, str]]:
     from harness import plugins
 
-    for group, kind in (
-        (plugins.STRATEGIES, "strategy"),
-        (plugins.FAMILIES, "backbone family"),
-        (plugins.BACKBONES, "backbone"),
-        (plugins.DATASETS, "dataset"),
-    ):
+    for group, kind in plugins.KINDS.items():
         fine = []
+        for fault in plugins.clashes(group).values():
+            yield f"{kind} broken", fault
         for name in plugins.find(group):
             try:
                 plugins.load(group, name, kind)

@@ -45,6 +45,12 @@ def _described(group: str, kind: str, attribute: str) -> None:
             text = f"broken: {error}"
         rows.append((name, found.package, text))
     _echo(rows)
+    _skipped(group)
+
+
+def _skipped(*groups: str) -> None:
+    for fault in (fault for group in groups for fault in plugins.clashes(group).values()):
+        click.echo(f"skipped: {fault}", err=True)
 
 
 @command.command("strategies", epilog="Example: harness list strategies")
@@ -109,6 +115,7 @@ def backbones(match: str | None, details: int) -> None:
             (f"{name}:NAME", f.package, "see --match") for name, f in plugins.find(plugins.FAMILIES).items()
         ]
         _echo(rows)
+        _skipped(plugins.BACKBONES, plugins.FAMILIES)
         return
     names, faults = backbone_table.matching(match)
     for fault in faults:

@@ -50,6 +50,8 @@ def _check_name(kind: str, name: str) -> None:
 
 def _owner(kind: str, name: str) -> str | None:
     """The package that offers this name already."""
+    if name in (clashing := plugins.clashes(GROUPS[kind])):
+        raise UsageError(f"choose another name: {clashing[name]}")
     found = plugins.find(GROUPS[kind])
     if kind == "backbone":
         families = plugins.find(plugins.FAMILIES)

@@ -117,6 +117,44 @@ def test_a_plugin_may_not_take_a_built_in_name(install):
     assert "transfer-harness" in str(error.value)
 
 
+def test_a_name_that_two_claim_keeps_nobody_from_the_others(install, harness):
+    """It is named, not offered, and not free for a third."""
+    install("greedy-plugin", {"full": "plugged_in:Typed", "own": "plugged_in:Typed"})
+    assert not {"full"} & set(plugins.find(plugins.STRATEGIES))
+    (fault,) = plugins.clashes(plugins.STRATEGIES).values()
+    assert fault == (
+        "more than one package offers strategy 'full': greedy-plugin (plugged_in:Typed) and "
+        "transfer-harness (strategies.full:Full); uninstall all but one"
+    )
+    assert plugins.load_strategy("own")[1] == "own"
+    status, output, errors = harness("list", "strategies")
+    assert (status, errors) == (0, f"skipped: {fault}\n")
+    assert {"own", "head_only"} <= {line.split()[0] for line in output.splitlines()}
+    assert harness("show", "plan", "--strategy", "head_only")[0] == 0
+    assert harness("show", "plan", "--strategy", "full")[::2] == (2, f"harness: {fault}\n")
+    status, _, errors = harness("new", "strategy", "full")
+    assert (status, errors) == (2, f"harness: choose another name: {fault}\n")
+
+
+def test_a_backbone_that_two_claim_is_named(install, harness):
+    install("greedy-plugin", {"vgg_tiny": "plugged_in:Typed"}, plugins.BACKBONES)
+    with pytest.raises(PluginError, match=r"backbone 'vgg_tiny': greedy-plugin .* and transfer-harness"):
+        plugins.load_backbone("vgg_tiny")
+    assert plugins.load_backbone("resnet_tiny").name == "resnet_tiny"
+    for words in (("list", "backbones"), ("list", "backbones", "--match", "resnet_tiny", "--details", 0)):
+        status, output, errors = harness(*words)
+        assert status == 0
+        assert "resnet_tiny" in output
+        assert "greedy-plugin" in errors
+
+
+def test_a_package_that_is_on_the_path_twice_claims_its_names_once(install, monkeypatch, tmp_path):
+    install("typed-plugin", {"typed": "plugged_in:Typed"})
+    write_plugin(tmp_path / "again", "typed-plugin", {plugins.STRATEGIES: {"typed": "plugged_in:Typed"}})
+    monkeypatch.syspath_prepend(tmp_path / "again")
+    assert plugins.load_strategy("typed")[1] == "typed"
+
+
 @pytest.mark.parametrize(
     ("load", "wrong", "right"),
     [
