@@ -14,8 +14,10 @@ from benchmarks.prepare import offer_plugins
 from benchmarks.work import Cell, Work
 from harness.backbones.staged import StagedModel
 from harness.data.splits import Split, make_split
+from harness.grid_run import RunOptions
 from harness.plugins import load_backbone, load_dataset, load_strategy
 from harness.seeding import derive_seed, generator
+from harness.spec import DataSpec, Grid, TrainSpec
 
 
 class Network(nn.Module):
@@ -123,3 +125,21 @@ def open_setting(work: Work) -> Setting:
         initial=initial,
         device=torch.device(work.device),
     )
+
+
+def grid_of(work: Work) -> Grid:
+    """The work as the harness is asked for it."""
+    return Grid(
+        data=DataSpec(name=work.dataset, target=work.target, split=work.split),
+        backbones=(work.backbone,),
+        weights={work.backbone: work.weights},
+        strategies=work.strategies,
+        lrs=work.lrs,
+        seeds=(work.seed,),
+        train=TrainSpec(epochs=work.epochs, batch_size=work.batch_size, precision=work.precision),
+    )
+
+
+def options_of(work: Work, out: Path) -> RunOptions:
+    """How the harness does it."""
+    return RunOptions(out=out, data_path=Path(work.data_path), device=work.device, threads=work.threads)

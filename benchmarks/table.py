@@ -118,13 +118,14 @@ def _inside(ours: Sequence[JobResult]) -> str:
         return summed.median if summed else None
 
     rate, bare = middle(lambda p: p["pass_rate"]), middle(lambda p: p["bare_rate"])
+    beside_it = middle(lambda p: p["pass_share"])
     decoding = " (decoding included)" if ours[0].extra["decoding_in_pass"] else ""
-    share = f", {100 * rate / bare:.0f} % of it" if rate and bare else ""
+    share = f", {100 * beside_it:.0f} % of it" if beside_it else ""
     lines = [f"Frozen pass{decoding}: {_number(rate, 1)} images/s; bare network {_number(bare, 1)}{share}."]
     for strategy in ours[0].extra["epochs"]:
         epoch, step = middle(lambda p: p["epoch_s"], strategy), middle(lambda p: p["bare_epoch_s"], strategy)
         gather = middle(lambda p: p["gather_s"] / p["epoch_s"], strategy)
-        beside = middle(lambda p: 1 - p["bare_epoch_s"] / p["epoch_s"], strategy)
+        beside = middle(lambda p: p["beside"], strategy)
         lines.append(
             f"An epoch of {strategy}: {_number(epoch, 3)} s, bare steps {_number(step, 3)} s; beside them "
             f"{_percent(beside)}, of the epoch {_percent(gather)} is gathering batches."

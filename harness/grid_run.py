@@ -76,7 +76,7 @@ class GridRun:
             return set()
         initial = self.initial(jobs[0])
         self._announce(jobs[0], initial)
-        data, supply = self._train_data(initial, jobs)
+        data, supply = self.train_data(initial, jobs)
         timing = {
             "decode_s": supply.decode_s,
             "prefix_s": supply.prefix_s,
@@ -126,7 +126,8 @@ class GridRun:
             initial, job.plan, {min(size, count), count % size or size}, self.pool.conditions.autocast
         )
 
-    def _train_data(self, initial: StagedModel, jobs: Sequence[Job]) -> tuple[TrainData, Supply]:
+    def train_data(self, initial: StagedModel, jobs: Sequence[Job]) -> tuple[TrainData, Supply]:
+        """What the suffixes of ``jobs``, which start from ``initial``, take."""
         table, split = self.data.table, self.data.split
         cuts = tuple(sorted({cut for job in jobs for cut in job.plan.cuts}))
         train, val = torch.from_numpy(split.train), torch.from_numpy(split.val)
@@ -181,27 +182,32 @@ class GridRun:
             for job in held:
                 job.folder.unlock()
 
+    def cell_run(
+        self, job: Job, data: TrainData, timing: Mapping[str, float], title: str, beside: int = 1
+    ) -> CellRun:
+        """A cell before its first epoch; ``beside`` cells train side by side, itself included."""
+        return CellRun(
+            job=job,
+            data=self.data,
+            train=data,
+            base=self.networks.digest(self.initial(job)),
+            # Without a frozen prefix, what was computed for others is not this cell's cost.
+            timing={**timing, "prefix_s": timing["prefix_s"] if job.plan.cuts[0] else 0.0},
+            device=self.device,
+            suite=self.grid.suite,
+            argv=self.options.argv,
+            progress=self.progress,
+            title=title,
+            beside=beside,
+        )
+
     def _train_held(
         self, jobs: Sequence[Job], data: TrainData, timing: Mapping[str, float], number: tuple[int, int]
     ) -> None:
         first, total = number
         initial = self.initial(jobs[0])
-        base = self.networks.digest(initial)
         runs = [
-            CellRun(
-                job=job,
-                data=self.data,
-                train=data,
-                base=base,
-                # Without a frozen prefix, what was computed for others is not this cell's cost.
-                timing={**timing, "prefix_s": timing["prefix_s"] if job.plan.cuts[0] else 0.0},
-                device=self.device,
-                suite=self.grid.suite,
-                argv=self.options.argv,
-                progress=self.progress,
-                title=f"[{position}/{total}] {job.spec.label}",
-                beside=len(jobs),
-            )
+            self.cell_run(job, data, timing, f"[{position}/{total}] {job.spec.label}", len(jobs))
             for position, job in enumerate(jobs, first + 1)
         ]
         title = runs[0].title

@@ -217,7 +217,7 @@ class FeaturePool:
                     model,
                     start,
                     {cut: store.rows[view] for cut, store in stores.items()},
-                    _loader(source, view),
+                    loader(source, view),
                     device=self.conditions.device,
                     autocast=self.conditions.autocast,
                     progress=task.advance,
@@ -227,7 +227,8 @@ class FeaturePool:
         self.progress.say(f"frozen prefix, {title}, of {count} images: {seconds:.1f} s, {places}")
 
 
-def _loader(source: FeatureSource, view: str) -> Load:
+def loader(source: FeatureSource, view: str) -> Load:
+    """Rows of a view as a pass over all of them takes them."""
     device = source.rows.device if isinstance(source, Features) else _CPU
     if isinstance(source, Features) and (view == PLAIN or source.flipped is not None):
         # A view: a copy made beside the computation would take one of its cores from it.

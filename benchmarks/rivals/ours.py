@@ -9,12 +9,12 @@ from typing import Any
 
 from benchmarks.probes import probe
 from benchmarks.rivals.loop import Say
+from benchmarks.setting import grid_of, options_of
 from benchmarks.work import Cell, CellResult, Outcome, Work
 from harness.cache_dir import cache_dir
 from harness.progress import Progress
 from harness.run import Outcome as Run
-from harness.run import RunOptions, run_grid
-from harness.spec import DataSpec, Grid, TrainSpec
+from harness.run import run_grid
 
 __all__ = ["probe", "run"]
 
@@ -23,25 +23,9 @@ def run(work: Work, say: Say) -> Outcome:
     """``say`` has nothing to add: the harness reports its progress itself."""
     cache_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir()) as out:
-        options = RunOptions(
-            out=Path(out), data_path=Path(work.data_path), device=work.device, threads=work.threads
-        )
-        runs = run_grid(_grid(work), options, Progress())
+        runs = run_grid(grid_of(work), options_of(work, Path(out)), Progress())
         cells = tuple(_cell(cell, found) for cell, found in zip(work.cells, runs, strict=True))
-        seconds = [row["seconds"] for found in runs for row in _history(found)]
-    return Outcome(cells, _phases([found.record["timing"] for found in runs]), {"epoch_s": seconds})
-
-
-def _grid(work: Work) -> Grid:
-    return Grid(
-        data=DataSpec(name=work.dataset, target=work.target, split=work.split),
-        backbones=(work.backbone,),
-        weights={work.backbone: work.weights},
-        strategies=work.strategies,
-        lrs=work.lrs,
-        seeds=(work.seed,),
-        train=TrainSpec(epochs=work.epochs, batch_size=work.batch_size, precision=work.precision),
-    )
+    return Outcome(cells, _phases([found.record["timing"] for found in runs]))
 
 
 def _history(found: Run) -> list[dict[str, Any]]:
