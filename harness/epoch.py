@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add, mul
 
 import numpy as np
 import torch
@@ -65,31 +67,28 @@ def lr_factor(cell: Cell, epoch: int, steps: int) -> Callable[[int], float]:
 
 @dataclass
 class Tally:
-    """Sums over an epoch that stay on the device until its end: loss and hits, one number a cell."""
+    """Losses and hits of an epoch's batches, ``[cells]`` each, which stay on the device until its end."""
 
-    loss: torch.Tensor
-    right: torch.Tensor
-    seen: int = 0
-
-    @classmethod
-    def empty(cls, device: torch.device, cells: int) -> Tally:
-        wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
-        return cls(
-            torch.zeros(cells, dtype=wide, device=device),
-            torch.zeros(cells, dtype=torch.int64, device=device),
-        )
+    losses: list[torch.Tensor] = field(default_factory=list)
+    right: list[torch.Tensor] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
 
     def add(self, loss: torch.Tensor, right: torch.Tensor, count: int) -> None:
-        """Mean losses and hits (``[cells]``) of a batch of ``count``."""
-        self.loss += loss.to(self.loss.dtype) * count
-        self.right += right
-        self.seen += count
+        """Mean losses (float32) and hits of a batch of ``count``."""
+        self.losses.append(loss)
+        self.right.append(right)
+        self.counts.append(count)
 
     def means(self) -> list[tuple[float, float]]:
-        """(mean loss, accuracy) of each cell."""
+        """(mean loss, accuracy) of each cell, summed in double precision, batch after batch."""
+        seen = sum(self.counts)
+        # Not sum(), which rounds otherwise from Python 3.12 on.
+        losses, right = (
+            zip(*torch.stack(found).tolist(), strict=True) for found in (self.losses, self.right)
+        )
         return [
-            (loss / self.seen, right / self.seen)
-            for loss, right in zip(self.loss.tolist(), self.right.tolist(), strict=True)
+            (reduce(add, map(mul, mine, self.counts)) / seen, sum(hits) / seen)
+            for mine, hits in zip(losses, right, strict=True)
         ]
 
 
@@ -104,7 +103,7 @@ def train_epoch(
 ) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch's own batches, in train mode."""
     suffix = cell.suffix(segment)
-    tally = Tally.empty(cell.device, 1)
+    tally = Tally()
     base = [group["base_lr"] for group in optimizer.param_groups]
     unweighted = cell.settings.class_weights == "none"
     towards = pulls(cell, segment)
@@ -122,7 +121,7 @@ def train_epoch(
         optimizer.step()
         logits = logits.detach().float()
         seen = loss.detach() if unweighted else F.cross_entropy(logits, batch.labels)
-        tally.add(seen, (logits.argmax(1) == batch.labels).sum(), len(batch.labels))
+        tally.add(seen[None], (logits.argmax(1) == batch.labels).sum()[None], len(batch.labels))
     return tally.means()[0]
 
 

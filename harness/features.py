@@ -39,17 +39,16 @@ class Features:
         self, index: torch.Tensor, device: torch.device, mirror: torch.Tensor | None = None
     ) -> torch.Tensor:
         """See :class:`FeatureSource`."""
-        index = index.to(self.rows.device)
+        index = on_device(index, self.rows.device)
         picked = self.rows[index]
         if mirror is not None:
             # As positions, found on the host: a mask on the device would make the host wait for it.
-            coins = mirror.nonzero().squeeze(1).to(self.rows.device)
+            coins = on_device(mirror.nonzero().squeeze(1), self.rows.device)
             if self.flipped is None:  # cut 0: mirroring an image is cheap
                 picked[coins] = picked[coins].flip(2)
             else:
                 picked[coins] = self.flipped[index[coins]]
-        # Towards the host the copy must be there before it is read.
-        return as_input(picked.to(device, non_blocking=device.type == "cuda"))
+        return as_input(on_device(picked, device))
 
     @property
     def nbytes(self) -> int:
@@ -79,6 +78,16 @@ class Recomputed:
             x = self.base.batch(index[rows], device, None if mirror is None else mirror[rows])
             found.append(run_prefix(self.prefix, x, self.autocast)[: len(x)])
         return torch.cat(found)
+
+
+def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """``tensor`` on ``device``. Towards a GPU the host doesn't wait: the copy goes by way of pinned memory.
+
+    Towards the host it does, since the copy must be there before it is read.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def as_input(rows: torch.Tensor) -> torch.Tensor:

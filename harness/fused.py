@@ -86,7 +86,7 @@ def train_epoch_fused(
     room = _COLUMNS // width
     gap = heads[0].weight.new_zeros(width - classes, heads[0].in_features)
     spare = heads[0].weight.new_zeros((room - len(cells)) * width, heads[0].in_features)
-    tally = Tally.empty(cells[0].device, len(cells))
+    tally = Tally()
     for batch in batches(cells[0], data, source, epoch):
         for optimizer in optimizers:
             for group in optimizer.param_groups:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from harness.backbones.staged import StagedModel
-from harness.features import BATCH, as_rows, run_prefix
+from harness.features import BATCH, as_rows, on_device, run_prefix
 
 Load = Callable[[int, int], torch.Tensor]  # rows start:stop of what the first section takes
 
@@ -59,11 +59,13 @@ def compute_prefix(
     ]
     for begin, rows in _batches(count, load):
         size = len(rows)
-        x = rows.to(device)
+        x = on_device(rows, device)
         for cut, section in sections:
             x = x if section is None else run_prefix(section, x, autocast)
             stores[cut][begin : begin + size].copy_(as_rows(x[:size]))
         progress(size)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # else its seconds would count to what comes next
 
 
 def _batches(count: int, load: Load) -> Iterator[tuple[int, torch.Tensor]]:
