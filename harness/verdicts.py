@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,10 @@ DOMINANT_CLASS = 0.99
 AT_THE_PRIOR = 0.02
 # Standard errors that a balanced accuracy may lie from 1/K and still be no better than blind.
 NOISE_Z = 1.96
+
+# ... unless both losses fell in every one of so many epochs, in the last one by this share: slow, not blind.
+EPOCHS_FALLING = 3
+STILL_LEARNING = 0.005
 
 # Underfitting: the training loss is still this share of what the class shares alone give, ...
 UNLEARNED = 0.90
@@ -84,7 +89,9 @@ def judge(
     entropy = prior_entropy(train_counts)
     found = (
         _diverged(train_loss, val_loss, test_loss)
-        or _collapsed(np.asarray(confusion), class_names, _prior_loss(train, entropy))
+        or _collapsed(
+            np.asarray(confusion), class_names, _prior_loss(train, entropy), learning=_learning(train, val)
+        )
         or _underfitting(train, val, entropy)
         or _overfitting(train, val)
         or _healthy(train, val)
@@ -119,7 +126,17 @@ def _prior_loss(train: Sequence[float | None], entropy: float) -> str:
     return f"; the training loss ends at {last:.3f}, the entropy of the class shares being {entropy:.3f}"
 
 
-def _collapsed(confusion: np.ndarray, names: Sequence[str], loss: str) -> Verdict | None:
+def _learning(train: Sequence[float | None], val: Sequence[float | None]) -> bool:
+    """Whether both losses fell from epoch to epoch to the end, as they do at too small a learning rate."""
+    if min(len(train), len(val)) <= EPOCHS_FALLING:
+        return False
+    falls = [_fall(*pair) for losses in (train, val) for pair in pairwise(losses[-EPOCHS_FALLING - 1 :])]
+    return all(fall is not None and fall > 0 for fall in falls) and all(
+        (_fall(*losses[-2:]) or 0) >= STILL_LEARNING for losses in (train, val)
+    )
+
+
+def _collapsed(confusion: np.ndarray, names: Sequence[str], loss: str, *, learning: bool) -> Verdict | None:
     n, classes = int(confusion.sum()), len(confusion)
     if n == 0 or classes < 2:
         return None
@@ -141,7 +158,7 @@ def _collapsed(confusion: np.ndarray, names: Sequence[str], loss: str) -> Verdic
     noise = math.sqrt(float((answer_share * (1 - answer_share) / truth[present]).sum())) * blind
     low, high = wilson(right, n)
     at_chance = present.sum() > 1 and abs(balanced - blind) <= NOISE_Z * noise
-    if at_chance and low <= majority <= high:
+    if at_chance and low <= majority <= high and not learning:
         return Verdict(
             "collapsed",
             f"Its balanced accuracy, {_pct(balanced)}, is within noise of the {_pct(blind)} of a model "

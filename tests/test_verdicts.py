@@ -102,3 +102,21 @@ def test_advice_names_options_that_there_are():
         assert set(named) <= known
         assert bool(named) == (kind != "healthy")
     assert verdict(train=(0.3, 0.2, 0.05), val=(0.3, 0.2, 0.4)).advice == ADVICE["overfitting"]
+
+
+def test_what_learns_slowly_has_not_collapsed():
+    """A head at 1e-5: no better than blind yet, within noise, but both losses fall epoch by epoch."""
+    falling = {
+        "train_loss": [0.648, 0.636, 0.617, 0.611, 0.598],
+        "val_loss": [0.704, 0.690, 0.677, 0.668, 0.660],
+        "confusion": [[87, 21], [29, 14]],
+        "class_names": ["female", "male"],
+        "train_counts": [855, 344],
+    }
+    found = judge(**falling)
+    assert found.kind == "underfitting"
+    assert "a larger learning rate" in found.advice
+    flat = [0.599, 0.600, 0.599, 0.600, 0.599]
+    assert judge(**{**falling, "train_loss": flat, "val_loss": flat}).kind == "collapsed"
+    assert judge(**{**falling, "val_loss": [0.70, 0.69, 0.68, 0.66, 0.67]}).kind == "collapsed"
+    assert judge(**{**falling, "train_loss": [], "val_loss": []}).kind == "collapsed"
