@@ -72,8 +72,8 @@ def _count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def cut_graph(native: nn.Module, last: str, size: int) -> tuple[Stage, ...] | None:
-    """``native`` (its last layer at path ``last``) in stages, or None where no exact cut was found.
+def cut_graph(native: nn.Module, last: Sequence[str], size: int) -> tuple[Stage, ...] | None:
+    """``native`` (its last layers at the paths ``last``) in stages, or None where no exact cut was found.
 
     ``native`` is left in eval mode, which the trace is of.
     """
@@ -156,11 +156,14 @@ def _module(native: nn.Module, nodes: Sequence[fx.Node]) -> fx.GraphModule:
 
 
 def _stages(
-    native: nn.Module, units: Sequence[_Unit], last: str
+    native: nn.Module, units: Sequence[_Unit], last: Sequence[str]
 ) -> list[tuple[str, Role, tuple[fx.Node, ...]]] | None:
     """Names and roles: blocks of the body, what pools, what classifies, the head."""
-    head = next((i for i, u in enumerate(units) if any(_within(last, p) for p in u.paths)), None)
+    head = next((i for i, u in enumerate(units) if any(_within(o, p) for p in u.paths for o in last)), None)
     if head is None:
+        return None
+    classify = {p for u in units[head:] for path in u.paths for p in native.get_submodule(path).parameters()}
+    if 2 * sum(p.numel() for p in classify) > _count(native):  # heads on the way: no head stands at the end
         return None
     pool = next((i for i, u in enumerate(units[:head]) if u.rank == 2), head)
     found: list[tuple[str, Role, list[fx.Node]]] = []

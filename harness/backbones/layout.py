@@ -32,12 +32,14 @@ class StageLayout:
 class Layout:
     """The stages of a native network; ``last`` is the path of its last layer.
 
-    ``exact`` is false where the native forward pass isn't the fold over these stages.
+    ``beside`` are paths of other classifiers whose answers the native forward pass mixes with that one's
+    (a distilled network has two heads). ``exact`` is false where it isn't the fold over these stages.
     """
 
     stages: tuple[StageLayout, ...]
     last: str
     exact: bool = True
+    beside: tuple[str, ...] = ()
 
     def optional_keys(self) -> tuple[str, ...]:
         """Prefixes of the keys that a partial weight file may lack: classifier and head."""
@@ -82,8 +84,9 @@ def stage_network(
     """
     head = check_head(head)
     if head == "own" or not layout.exact:
-        replace_last(native, layout.last, num_classes, head)
-        covered = frozenset(k for k in covered if not k.startswith(f"{layout.last}."))
+        for path in (layout.last, *layout.beside):
+            replace_last(native, path, num_classes, head)
+            covered = frozenset(k for k in covered if not k.startswith(f"{path}."))
         stages = [Stage(s.name, _sequence(native, s), s.role) for s in layout.stages]
     else:
         stages = [
@@ -95,7 +98,7 @@ def stage_network(
             stages.append(Stage("pool", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), "neck"))
         stages.append(Stage("head", new_head(head, _features(stages, preprocess), num_classes), "head"))
     native_ids = {id(t): k for k, t in native.state_dict(keep_vars=True).items()}
-    cut = None if layout.exact else cut_graph(native, layout.last, preprocess.size)
+    cut = None if layout.exact else cut_graph(native, (layout.last, *layout.beside), preprocess.size)
     stages = list(cut or stages)
     whole = None if layout.exact or cut else native
     staged = StagedModel(stages, preprocess, whole=whole)
@@ -136,12 +139,13 @@ def numbered(
     ]
 
 
-def whole_layout(native: nn.Module, last: str | None = None) -> Layout:
+def whole_layout(native: nn.Module, *classifiers: str) -> Layout:
     """Any network that isn't known in stages: its children are the stages, unless it can be cut.
 
-    ``last`` is the path of its last layer; by default the last linear or convolutional one it lists.
+    ``classifiers`` are the paths of its last layers; by default the last linear or convolutional one it
+    lists.
     """
-    last = last or [n for n, m in native.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    last, *beside = classifiers or [n for n, m in native.named_modules() if _classifies(m)][-1:]
     containers = [c for c in native.children() if isinstance(c, nn.Sequential | nn.ModuleList)]
     one = len(containers) < 3
     children = [
@@ -149,6 +153,7 @@ def whole_layout(native: nn.Module, last: str | None = None) -> Layout:
         for name, child in native.named_children()
         for inner in (dict(child.named_children()) if one and is_trunk(native, child) else ("",))
     ]
+    heads = {n for n in children if any(f"{c}.".startswith(f"{n}.") for c in (last, *beside))}
     own = (
         (StageLayout("tokens", "body", (OWN,)),)
         if any(True for _ in native.parameters(recurse=False))
@@ -158,13 +163,18 @@ def whole_layout(native: nn.Module, last: str | None = None) -> Layout:
         stages=(
             *own,
             *(
-                StageLayout(n.replace(".", "_"), "head" if f"{last}.".startswith(f"{n}.") else "body", (n,))
-                for n in children
+                StageLayout(n.replace(".", "_"), "head" if n in heads else "body", (n,))
+                for n in sorted(children, key=lambda n: n in heads)
             ),
         ),
         last=last,
         exact=False,
+        beside=tuple(beside),
     )
+
+
+def _classifies(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | nn.Conv2d)
 
 
 def _sequence(native: nn.Module, stage: StageLayout) -> nn.Module:

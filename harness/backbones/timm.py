@@ -116,11 +116,11 @@ def _layout(native: Any) -> Layout:
         ):
             if isinstance(native, family):
                 return layout(native)
-    last = native.pretrained_cfg.get("classifier")
-    known = isinstance(last, str) and isinstance(
-        dict(native.named_modules()).get(last), nn.Linear | nn.Conv2d
-    )
-    return whole_layout(native, last if known else None)
+    named = native.pretrained_cfg.get("classifier") or ()
+    paths = (named,) if isinstance(named, str) else tuple(named)
+    modules = dict(native.named_modules())
+    # A distilled network names two, one of which may be switched off.
+    return whole_layout(native, *(p for p in paths if isinstance(modules.get(p), nn.Linear | nn.Conv2d)))
 
 
 def _vgg(native: Any) -> Layout:

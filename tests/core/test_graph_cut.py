@@ -27,6 +27,7 @@ SMALL = [
     ),
     (TimmBackbone, "test_convnext", "stem stages_0 stages_1 stages_2 stages_3 head"),
     (TimmBackbone, "test_byobnet", "stem stages_0 stages_1 stages_2 stages_3 head"),
+    (TimmBackbone, "levit_128s", "stem stages_0 stages_1 stages_2 pool head"),  # with two heads
     (TimmBackbone, "vit_tiny_patch16_224", "patch_embed blocks_0 blocks_1 blocks_2"),
 ]
 
@@ -37,8 +38,11 @@ def built(kind, name):
     model = kind(name).build("none", 3, "own")
     torch.manual_seed(0)
     native, preprocess, _ = kind(name).native("none")
-    last = whole_layout(native).last
-    replace_last(native, last, 3)
+    layout = whole_layout(native)
+    for last in (
+        (layout.last, *layout.beside) if name != "levit_128s" else ("head.linear", "head_dist.linear")
+    ):
+        replace_last(native, last, 3)
     return model.eval(), native.eval(), preprocess
 
 
@@ -90,6 +94,32 @@ class Net(nn.Module):
             x = block(x)
         x = self.fc(x.mean((2, 3))).relu()
         return self.head(self.drop(x))
+
+
+def test_classifiers_beside_one_another_are_all_replaced():
+    """A network whose answer is the mean of two heads, and one that has them on its way."""
+
+    class Two(Net):
+        def __init__(self, on_the_way=False):
+            super().__init__()
+            self.second, self.on_the_way = nn.Linear(8, 10), on_the_way
+
+        def forward(self, x):
+            x = self.stem(x)
+            early = self.second(x.mean((2, 3))) if self.on_the_way else None
+            for block in self.blocks:
+                x = block(x)
+            x = self.fc(x.mean((2, 3))).relu()
+            return (self.head(x) + (early if self.on_the_way else self.second(x))) / 2
+
+    for native in (Two(), Two(on_the_way=True)):
+        layout = whole_layout(native, "head", "second")
+        model = stage_network(native, layout, PREPROCESS, frozenset(), 2, "own")
+        assert model(pixels(32)).shape == (2, 2)
+        heads = [name for name, role in model.roles.items() if role == "head"]
+        assert model.cuttable == (not native.on_the_way)
+        assert heads == (["head", "second"] if native.on_the_way else ["head"])
+        assert {n.split(".")[0] for n, _ in model.tensors() if n.split(".")[0] in heads} == set(heads)
 
 
 def staged(native):
@@ -154,7 +184,7 @@ class Spare(Net):
 def test_what_cannot_be_cut_exactly_runs_as_a_whole(kind):
     native = kind()
     replace_last(native, "head", 2)
-    assert cut_graph(native, "head", 32) is None
+    assert cut_graph(native, ("head",), 32) is None
     model = staged(kind())
     assert not model.cuttable
     assert model(pixels(32)).shape == (2, 2)
