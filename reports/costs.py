@@ -71,4 +71,5 @@ def _front(rows: Sequence[Cost], price: Callable[[Cost], float | None]) -> set[i
 def _machine(cell: Cell) -> str:
     found = cell.record.environment
     name = found.get("device_name", found.get("device", "a machine that is not named"))
-    return f"{name}, {found['threads']} threads" if "threads" in found else name
+    threads = found.get("threads")
+    return f"{name}, {threads} thread{'' if threads == '1' else 's'}" if threads else name
