@@ -9,9 +9,9 @@ from harness.errors import RecordError
 
 
 def read_text(file: Path) -> str:
-    """The text of a file in UTF-8."""
+    """The text of a file in UTF-8, line ends as they are: a quoted name may hold some."""
     try:
-        return file.read_text("utf-8")
+        return file.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise RecordError(f"{file} doesn't exist") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from reports.fields import clean
 
@@ -47,9 +48,14 @@ def code(value: object) -> Ready:
 
 def block(value: object) -> Ready:
     """A fenced block of one command."""
-    text = clean(str(value))
-    fence = "`" * max(3, _longest_run(text) + 1)
-    return Ready(f"{fence}sh\n{text}\n{fence}")
+    return fence([str(value)], "sh")
+
+
+def fence(lines: Iterable[str], language: str) -> Ready:
+    """A fenced block of some lines."""
+    text = "\n".join(map(clean, lines))
+    marks = "`" * max(3, _longest_run(text) + 1)
+    return Ready(f"{marks}{language}\n{text}\n{marks}")
 
 
 def _longest_run(text: str) -> int:

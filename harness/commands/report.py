@@ -19,8 +19,16 @@ from harness.errors import UsageError
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("report"),
     show_default=True,
-    help="Folder for index.html and report.md.",
+    help="Folder for index.html, report.md and so on.",
 )
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["html", "md", "json", "model-card"]),
+    help="What to write; repeat.  [default: html and md]",
+)
+@click.option("--cell", metavar="CELL", help="Whose model card: number, name or run.  [default: the best]")
 @click.option("--title", help="Title of the report.")
 @click.option(
     "--examples",
@@ -59,6 +67,8 @@ from harness.errors import UsageError
 def command(
     runs: tuple[Path, ...],
     out: Path,
+    formats: tuple[Literal["html", "md", "json", "model-card"], ...],
+    cell: str | None,
     title: str | None,
     examples: int,
     seed: int,
@@ -66,20 +76,22 @@ def command(
     slices: tuple[str, ...],
     images: Literal["embed", "names", "none"],
 ) -> None:
-    """Write a Markdown and a self-contained HTML report.
+    """Write a report: a self-contained page and Markdown, or JSON, or a model card.
 
     RUNS are run folders, or folders that hold some; by default all that lie in 'runs'. No model is
     rerun.
     """
+    if cell is not None and "model-card" not in formats:
+        raise UsageError("--cell goes with --format model-card")
     folders = finished(runs or (Path("runs"),))
     from reports.records import load_records
-    from reports.render import write_report
+    from reports.render import DEFAULT, write_report
     from reports.summary import build_report
 
     data = build_report(
         load_records(folders), title=title, examples=examples, seed=seed, against=against, slices=slices
     )
-    for path in write_report(data, out, images):
+    for path in write_report(data, out, images, formats=formats or DEFAULT, cell=cell):
         click.echo(path)
 
 

@@ -53,7 +53,7 @@ class Folder:
                 title=root.resolve().name or str(root),
                 description="Images in class folders.",
                 labels="The names of the folders that the images lie in.",
-                license="Not stated; ask whoever the images come from.",
+                license="",  # nobody has said
             ),
             official=tuple(str(split) for _, _, split in samples) if splits else None,
         )

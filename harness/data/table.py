@@ -60,7 +60,7 @@ class Table:
                 title=file.stem,
                 description=f"Images listed in {file.name}.",
                 labels=f"The column '{label_column}' of {file.name}.",
-                license="Not stated; ask whoever the images come from.",
+                license="",  # nobody has said
             ),
             target=target,
             groups=_filled(file, columns, "group", lines) if "group" in columns else None,
