@@ -22,6 +22,7 @@ from reports.model import Cell, Example, ReportData
 from reports.outcomes import Outcome, Setting
 from reports.record_types import Record, Result
 from reports.shots import Images
+from reports.wording import public_command
 
 FORMAT = 1
 _PER_IMAGE = {"correct", "images", "groups"}
@@ -81,7 +82,7 @@ def _run(record: Record) -> dict[str, Any]:
         "run": record.run,
         "suite": record.suite,
         "spec": _plain(record.spec),
-        "command": record.command,
+        "command": public_command(record),
         "environment": dict(record.environment),
     }
 

@@ -13,6 +13,7 @@ from harness.errors import UnknownName, UsageError
 from harness.stats import Interval
 from reports.fields import clean
 from reports.model import Cell, Experiment, LeakRow, ReportData
+from reports.wording import public_command
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -30,6 +31,11 @@ class Card:
     leak: LeakRow | None
     title: str
     metadata: str
+
+    @property
+    def command(self) -> str:
+        """The command that trains this cell, without a path of this machine."""
+        return public_command(self.cell.record)
 
     @property
     def citation(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -105,6 +106,22 @@ def signature(records: Sequence[Record], experiments: Sequence[Experiment], exam
 
 def _all(values: Iterable[str]) -> str:
     return "+".join(sorted(set(values)))
+
+
+def public_command(record: Record) -> str:
+    """A run's command for what will be published: ``PATH`` in place of where data and weights lie."""
+    try:
+        words = shlex.split(record.command)
+    except ValueError:  # a record that was edited by hand
+        return record.command
+    for i, option in enumerate(words[:-1]):
+        if option in ("--data", "--weights"):
+            name, equals, _ = words[i + 1].partition("=")
+            if "/" in name or "\\" in name:
+                words[i + 1] = "PATH"
+            elif equals:
+                words[i + 1] = f"{name}=PATH"
+    return shlex.join(words)
 
 
 def bare(backbone: str) -> str:
