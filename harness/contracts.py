@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from harness.backbones.staged import StagedModel
 
 __all__ = [
+    "UNSTATED",
     "Adaptation",
     "Backbone",
     "ConvLora",
@@ -122,6 +123,9 @@ class Backbone(Protocol):
 
 
 # --------------------------------------------------------------------------- data
+
+
+UNSTATED = "Not stated; ask whoever the images come from."  # a licence that nobody knows
 
 
 @dataclass(frozen=True)

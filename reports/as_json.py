@@ -120,6 +120,8 @@ def _composed(value: Any) -> Any:
         return _plain(value.tolist())
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {name: _plain(v) for name, v in zip(value._fields, value, strict=True)}
+    if isinstance(value, frozenset):
+        return sorted(_plain(v) for v in value)
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     if isinstance(value, Mapping):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.contracts import DataCard
+from harness.contracts import UNSTATED, DataCard
 
 PEOPLE = "Any decision about a person, and naming or tracking people."
 MEANING = (
@@ -31,9 +31,10 @@ class Rules:
 
 def rules(card: DataCard) -> Rules:
     """What a reader of figures on these data must know."""
+    stated = card.license.strip() not in ("", UNSTATED)
     if card.redistributable:
         sharing, private = "Images of it may be passed on under that licence.", ""
-    elif card.license:
+    elif stated:
         sharing = "Images of it may not be passed on, nor a report that shows them."
         private = "It holds small copies of images whose licence forbids it."
     else:
@@ -41,7 +42,7 @@ def rules(card: DataCard) -> Rules:
         private = "It holds small copies of images that nobody is known to have allowed to pass on."
     return Rules(
         labels=card.labels or "Where they come from is not recorded.",
-        licence=card.license or "Not stated: ask whoever the images come from.",
+        licence=card.license if stated else UNSTATED,
         sharing=sharing,
         not_for=card.not_for or PEOPLE,
         people=PEOPLE,

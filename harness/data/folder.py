@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from harness.contracts import DataCard, SampleTable
+from harness.contracts import UNSTATED, DataCard, SampleTable
 from harness.data.listed import SPLIT_NAMES, Missing, require_path
 from harness.errors import DataError, UsageError
 
@@ -53,7 +53,7 @@ class Folder:
                 title=root.resolve().name or str(root),
                 description="Images in class folders.",
                 labels="The names of the folders that the images lie in.",
-                license="",  # nobody has said
+                license=UNSTATED,
             ),
             official=tuple(str(split) for _, _, split in samples) if splits else None,
         )

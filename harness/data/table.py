@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from harness.contracts import DataCard, SampleTable
+from harness.contracts import UNSTATED, DataCard, SampleTable
 from harness.data.listed import SPLIT_NAMES, Missing, keep_present, names_in, require_path
 from harness.errors import DataError, UnknownName
 
@@ -60,7 +60,7 @@ class Table:
                 title=file.stem,
                 description=f"Images listed in {file.name}.",
                 labels=f"The column '{label_column}' of {file.name}.",
-                license="",  # nobody has said
+                license=UNSTATED,
             ),
             target=target,
             groups=_filled(file, columns, "group", lines) if "group" in columns else None,

@@ -50,9 +50,9 @@ WANTED = {
                "Images of it may not be passed on", "classifying their gender in any product"),
     "faces": ("random model's own variables", "MIT, as the package", "may be passed on under that licence",
               "Any conclusion about photographs"),
-    "folder": ("names of the folders", "Not stated: ask whoever the images come from",
+    "folder": ("names of the folders", "Not stated; ask whoever the images come from",
                "is not known: until it is, don't", "Any decision about a person"),
-    "table": ("column 'label' of list.csv", "Not stated: ask whoever the images come from",
+    "table": ("column 'label' of list.csv", "Not stated; ask whoever the images come from",
               "is not known: until it is, don't", "Any decision about a person"),
 }  # fmt: skip
 WANTED["celeba30k"] = WANTED["celeba"]
