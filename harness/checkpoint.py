@@ -12,7 +12,7 @@ from harness.backbones.staged import tensor_digest
 from harness.cell import Cell, Snapshot
 from harness.errors import RecordError
 from harness.spec import FORMAT
-from harness.store import RESUME, RunFolder, to_json, write_atomic
+from harness.store import RESUME, RunFolder, to_json, write_tensors
 
 _PARTS = ("tensor/", "optimizer/", "best/")
 
@@ -79,14 +79,12 @@ def write_checkpoint(
 
     Returns the digests of the base they belong to and of themselves, which its metadata hold too.
     """
-    from safetensors.torch import save_file
-
     now = {n: t.detach().cpu().contiguous() for n, t in cell.model.tensors()}
     changed = {n: t for n, t in now.items() if not torch.equal(t, before[n].detach().cpu())}
     digests = {"base": base, "checkpoint": tensor_digest(changed.items())}
     # One key: with several, safetensors writes them in an order that differs from run to run.
     metadata = {"harness": json.dumps({"format": FORMAT, "run": folder.name, **digests})}
-    write_atomic(folder.checkpoint, lambda p: save_file(changed, p, metadata))
+    write_tensors(folder.checkpoint, changed, metadata)
     return digests
 
 

@@ -14,7 +14,7 @@ import torch
 from harness.backbones.staged import StagedModel
 from harness.cell import TrainData
 from harness.data.prepare import PreparedData
-from harness.errors import Locked
+from harness.errors import HarnessError, Locked
 from harness.fused import places
 from harness.jobs import Job, Networks
 from harness.placement import free_memory
@@ -74,9 +74,14 @@ class GridRun:
         jobs = sorted(ready, key=lambda job: job.spec.seed)
         if not jobs:
             return set()
-        initial = self.initial(jobs[0])
-        self._announce(jobs[0], initial)
-        data, supply = self.train_data(initial, jobs)
+        try:
+            initial = self.initial(jobs[0])
+            self._announce(jobs[0], initial)
+            data, supply = self.train_data(initial, jobs)
+        except (OSError, HarnessError):
+            raise
+        except Exception as error:  # a plugin's, or memory: the other groups go on
+            return self._fail(jobs, error)
         timing = {
             "decode_s": supply.decode_s,
             "prefix_s": supply.prefix_s,
@@ -183,14 +188,23 @@ class GridRun:
                 job.folder.unlock()
 
     def cell_run(
-        self, job: Job, data: TrainData, timing: Mapping[str, float], title: str, beside: int = 1
+        self,
+        job: Job,
+        data: TrainData,
+        timing: Mapping[str, float],
+        title: str,
+        beside: int = 1,
+        base: str | None = None,
     ) -> CellRun:
-        """A cell before its first epoch; ``beside`` cells train side by side, itself included."""
+        """A cell before its first epoch; ``beside`` cells train side by side, itself included.
+
+        ``base`` is the digest of the network it starts from, where that is known or there is none.
+        """
         return CellRun(
             job=job,
             data=self.data,
             train=data,
-            base=self.networks.digest(self.initial(job)),
+            base=self.networks.digest(self.initial(job)) if base is None else base,
             # Without a frozen prefix, what was computed for others is not this cell's cost.
             timing={**timing, "prefix_s": timing["prefix_s"] if job.plan.cuts[0] else 0.0},
             device=self.device,
@@ -214,6 +228,32 @@ class GridRun:
         if len(runs) > 1:
             title = f"[{first + 1}-{first + len(runs)}/{total}] {len(runs)} cells side by side"
         train_cells(runs, initial, title, fused=not data.augmented and self._places(initial, jobs[0]) > 1)
+
+    def _fail(self, jobs: Sequence[Job], error: Exception) -> set[str]:
+        """Records one reason for cells that share what failed before any of them could begin."""
+        table, split = self.data.table, self.data.split
+        nothing = TrainData(
+            {},
+            torch.from_numpy(table.labels),
+            torch.from_numpy(split.train),
+            torch.from_numpy(split.val),
+            table.ids,
+            len(table.class_names),
+        )
+        timing = {"decode_s": 0.0, "prefix_s": 0.0, "prefix_shared_by": 0}
+        failed = set()
+        for job in jobs:
+            try:
+                job.folder.lock(wait=False)
+            except Locked:
+                continue
+            try:
+                if not settled(job.folder):
+                    self.cell_run(job, nothing, timing, job.spec.label, base="").give_up(error)
+                    failed.add(job.folder.name)
+            finally:
+                job.folder.unlock()
+        return failed
 
 
 def _cells_at_once(model: StagedModel, cut: int, device: torch.device) -> int:

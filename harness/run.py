@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +37,22 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
     run, jobs = prepare(grid, options, progress)
     options.out.mkdir(parents=True, exist_ok=True)  # what can't be written is said before hours of work
     todo = [job for job in jobs if not settled(job.folder)]
+    for job in jobs:
+        job.folder.tidy()
     if 0 < len(todo) < len(jobs):
         progress.say(f"{len(jobs) - len(todo)} of {len(jobs)} cells are done already")
     trained: set[str] = set()
+    try:
+        _train(run, todo, trained, options, progress)
+    except BaseException as stopped:
+        if not isinstance(stopped, Exception):  # Ctrl-C and the like
+            progress.say(_standing(jobs, grid.train.epochs))
+        raise
+    return [Outcome(job.folder, job.folder.result(), job.folder.name in trained) for job in jobs]
+
+
+def _train(run: GridRun, todo: list[Job], trained: set[str], options: RunOptions, progress: Progress) -> None:
+    """Until every cell of ``todo`` is settled; ``trained`` takes the names of those trained here."""
     while todo:
         for group in group_cells((job, job.network) for job in todo):
             trained |= run.train_group(group)
@@ -50,7 +63,15 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
             progress.say(f"{todo[0].spec.label}: another process trains it, waiting for that")
             todo[0].folder.lock(wait=True)
             todo[0].folder.unlock()
-    return [Outcome(job.folder, job.folder.result(), job.folder.name in trained) for job in jobs]
+
+
+def _standing(jobs: Sequence[Job], epochs: int) -> str:
+    """Where a grid stands that was stopped: cells that are done, and what is kept of those that aren't."""
+    done = sum(settled(job.folder) for job in jobs)
+    begun = [(job.spec.label, epoch) for job in jobs if (epoch := job.folder.kept_epoch())]
+    kept = "".join(f"; {label} is kept up to epoch {epoch} of {epochs}" for label, epoch in begun[:3])
+    more = f"; and {len(begun) - 3} more" if len(begun) > 3 else ""
+    return f"stopped: {done} of {len(jobs)} cells are done{kept}{more}"
 
 
 def prepare(grid: Grid, options: RunOptions, progress: Progress) -> tuple[GridRun, tuple[Job, ...]]:

@@ -17,7 +17,7 @@ from harness.backbones.staged import StagedModel
 from harness.cell import Cell, Snapshot, TrainData
 from harness.checkpoint import read_resume, write_checkpoint, write_resume
 from harness.data.prepare import PreparedData
-from harness.errors import HarnessError, RecordError
+from harness.errors import HarnessError, Locked, RecordError
 from harness.freezing import frozen_random
 from harness.jobs import Job
 from harness.leakage import write_leakage
@@ -107,6 +107,11 @@ class CellRun:
                 "test": scores(table.labels[split.test], test, table.class_names),
             }
         )
+
+    def give_up(self, error: Exception) -> None:
+        """Records a failure before the first epoch."""
+        self.job.folder.write_spec(self._spec())
+        self.fail(error)
 
     def fail(self, error: Exception) -> None:
         """Records a failure with its reason, so that the rest of a grid can go on."""
@@ -214,7 +219,7 @@ def train_cells(runs: Sequence[CellRun], initial: StagedModel, title: str, *, fu
             if run in waiting:
                 _finish(run, cell)
                 waiting.remove(run)
-    except OSError:
+    except (OSError, Locked):
         raise
     except Exception as error:
         if len(runs) == 1:
@@ -228,7 +233,7 @@ def train_cells(runs: Sequence[CellRun], initial: StagedModel, title: str, *, fu
 def _finish(run: CellRun, cell: Cell) -> None:
     try:
         run.finish(cell)
-    except OSError:
+    except (OSError, Locked):
         raise
     except Exception as error:
         run.fail(error)

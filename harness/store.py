@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +18,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.errors import Locked, RecordError
+from harness.owner import Owner
 from harness.seal import BLANK, KEY, file_digest, intact, sealed
 
 RESULT = "result.json"
 RESUME = "resume.safetensors"
 SEALED = ("spec.json", "history.jsonl", "predictions.csv", "checkpoint.safetensors")  # by the record
 _RECORD_KEYS = ("format", "run", "status", "spec", "data", "strategy", "test", "error")
+_TEMPORARY = re.compile(r"\..+\.\d+")
+_ASK_AGAIN = 5.0  # seconds between looks at a folder that another machine holds
 RESUME_SHARE = 0.05  # of the time may go into writing resume files
 _ASSUMED_BYTES_PER_SECOND = 200e6  # until the first write has been timed
 
@@ -34,8 +40,38 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
+    except OSError as error:  # which names a temporary file, or none
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it would hide the reason
+            temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
+    """Writes a safetensors file atomically; its writer's errors of the disk are OSErrors as anybody's."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(dict(tensors), temporary, metadata)
+        except SafetensorError as error:
+            found = re.search(r"os error (\d+)", str(error))
+            if not found:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+
+    write_atomic(path, write)
+
+
+def _sync_folder(path: Path) -> None:
+    """Makes the names in a folder last through a loss of power, where the system can do that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,11 +100,13 @@ class RunFolder:
 
     path: Path
     _lock: FileLock = field(init=False, repr=False)
+    _owner: Owner = field(init=False, repr=False)
     _last_resume: float = field(init=False, default_factory=time.monotonic, repr=False)
     _cost: float | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self._lock = FileLock(self.path / ".lock")
+        self._lock = FileLock(self.path / ".lock", fallback_to_soft=False)
+        self._owner = Owner(self.path / ".owner")
 
     @property
     def name(self) -> str:
@@ -103,11 +141,40 @@ class RunFolder:
     def lock(self, wait: bool) -> None:
         """Takes the folder for this process; Locked where another has it and ``wait`` is false."""
         self.path.mkdir(parents=True, exist_ok=True)
+        while not self._take(wait):
+            time.sleep(_ASK_AGAIN)
+        for left in self.path.glob(".*"):  # by a writer that was killed
+            if _TEMPORARY.fullmatch(left.name):
+                left.unlink(missing_ok=True)
+        self._last_resume = time.monotonic()
+
+    def _take(self, wait: bool) -> bool:
+        """The kernel's lock, then the note for those that it doesn't reach; false to try again."""
         try:
             self._lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             raise Locked(f"run '{self.name}' is being trained by another process") from None
-        self._last_resume = time.monotonic()
+        except OSError as error:
+            if error.errno != errno.ENOSYS:  # a file system without locks has the note alone
+                raise
+        try:
+            self._owner.claim()
+        except Locked as error:
+            self._lock.release()
+            if wait:
+                return False
+            raise Locked(f"run '{self.name}' is being trained: {error}") from None
+        except BaseException:
+            self._lock.release()
+            raise
+        return True
+
+    def _check_held(self) -> None:
+        """Before anything is written: another machine takes over what was silent for too long."""
+        if self._owner.lost():
+            raise Locked(
+                f"run '{self.name}' was taken over by another machine: this process was silent too long"
+            )
 
     def free(self) -> bool:
         """Whether no process holds the folder at this moment."""
@@ -122,6 +189,7 @@ class RunFolder:
 
     def unlock(self) -> None:
         """Gives the folder back."""
+        self._owner.release()
         self._lock.release()
 
     def write_spec(self, spec: Mapping[str, Any]) -> None:
@@ -131,6 +199,7 @@ class RunFolder:
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """All epochs so far."""
+        self._check_held()
         write_text(self.path / "history.jsonl", "".join(to_json(row, indent=None) for row in rows))
 
     def read_history(self) -> list[dict[str, Any]]:
@@ -148,11 +217,10 @@ class RunFolder:
 
     def write_resume(self, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         """Replaces the resume file."""
-        from safetensors.torch import save_file
-
+        self._check_held()
         began = time.monotonic()
         whole = {k: v.contiguous() for k, v in tensors.items()}
-        write_atomic(self.path / RESUME, lambda p: save_file(whole, p, dict(metadata)))
+        write_tensors(self.path / RESUME, whole, dict(metadata))
         self._last_resume = time.monotonic()
         self._cost = self._last_resume - began
 
@@ -170,13 +238,32 @@ class RunFolder:
         except (SafetensorError, OSError) as error:
             raise RecordError(f"can't read '{file}': {error}") from error
 
+    def tidy(self) -> None:
+        """Removes what a process left that was stopped just after its run was done."""
+        left = [RESUME, self._owner.file.name]
+        if any((self.path / name).exists() for name in left) and self.status() == "done" and self.free():
+            (self.path / RESUME).unlink(missing_ok=True)
+
+    def kept_epoch(self) -> int:
+        """The epoch that the resume file goes on from; 0 where there is none that can be read."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path / RESUME, framework="np") as handle:
+                return int((handle.metadata() or {})["epoch"])
+        except (SafetensorError, OSError, KeyError, ValueError):
+            return 0
+
     def write_result(self, record: Mapping[str, Any]) -> None:
         """The done-marker: written last, after which the resume file goes.
 
         It holds the digests of the other files, and its own.
         """
+        self._check_held()
         files = {name: file_digest(self.path / name) for name in SEALED if (self.path / name).exists()}
+        _sync_folder(self.path)  # so that no crash leaves the record without what it vouches for
         write_text(self.path / RESULT, sealed(to_json({**record, "files": files, KEY: BLANK})))
+        _sync_folder(self.path)
         if record["status"] == "done":  # what failed may go on from there, once its reason is gone
             (self.path / RESUME).unlink(missing_ok=True)
 
