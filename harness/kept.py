@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cache_dir import cache_dir
-from harness.seal import BLANK, KEY, file_digest, intact, sealed
+from harness.seal import BLANK, KEY, file_digest, intact, parse, sealed
 
 if TYPE_CHECKING:
     import torch
@@ -177,7 +177,7 @@ def _root() -> Path:
 def _read(folder: Path) -> Mapping[str, Any] | None:
     try:
         data = (folder / _ENTRY).read_bytes()
-        entry = json.loads(data.decode("utf-8"))
+        entry = parse(data)
         wanted = {"about", "key", "shape", "dtype", "sha256", "created"}
         whole = isinstance(entry, dict) and wanted <= entry.keys() and intact(data)
         return entry if whole else None

@@ -41,7 +41,10 @@ def parse(data: bytes) -> Any:
     """The JSON of a file's bytes. Raises ValueError where it is none or has a seal that doesn't fit."""
     if intact(data) is False:
         raise ValueError("it was changed after it was written: its seal doesn't fit any more")
-    return json.loads(data.decode("utf-8"))
+    try:
+        return json.loads(data.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def file_digest(path: Path) -> str:

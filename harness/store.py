@@ -129,7 +129,7 @@ class RunFolder:
         try:
             data = file.read_bytes()
             record = json.loads(data.decode("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RecordError(f"can't read '{file}': {error}") from error
         lacking = [k for k in _RECORD_KEYS if not isinstance(record, dict) or k not in record]
         if lacking:

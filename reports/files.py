@@ -24,3 +24,5 @@ def parse_json(file: Path, text: str, line: int | None = None) -> object:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise RecordError(f"{file}:{line or error.lineno}: not valid JSON: {error.msg}") from error
+    except RecursionError:
+        raise RecordError(f"{file}:{line or 1}: not valid JSON: nested too deeply") from None

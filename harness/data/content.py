@@ -19,7 +19,7 @@ from pathlib import Path
 from harness.cache_dir import cache_dir
 from harness.contracts import SampleTable
 from harness.errors import DataError
-from harness.seal import BLANK, KEY, intact, sealed
+from harness.seal import BLANK, KEY, intact, parse, sealed
 
 _CHUNK = 64
 _SETTLED_NS = 2_000_000_000  # a file younger than this may change again without a new time stamp
@@ -112,7 +112,7 @@ def _load(folder: str) -> Memory:
     """Path (as it is written in ``folder``'s terms) -> stamp and digest; empty if unusable."""
     try:
         data = _memory_file(folder).read_bytes()
-        entries = json.loads(data.decode("utf-8"))["files"] if intact(data) else {}
+        entries = parse(data)["files"] if intact(data) else {}
         return {
             os.path.join(folder, name): ((int(size), int(mtime)), str(digest))  # noqa: PTH118
             for name, (size, mtime, digest) in entries.items()
