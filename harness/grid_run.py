@@ -67,8 +67,11 @@ class GridRun:
     device: torch.device
     progress: Progress
 
-    def train_group(self, group: Group[Job]) -> set[str]:
-        """One pass over the images, then every cell that no other process holds; names of the trained."""
+    def train_group(self, group: Group[Job], before: int, total: int) -> set[str]:
+        """One pass over the images, then every cell that no other process holds; names of the trained.
+
+        ``before`` of the grid's ``total`` cells come before these, for whoever watches.
+        """
         # By seed: cells of one seed start from one network, built once.
         ready = (job for job in group.cells if job.folder.free() and not settled(job.folder))
         jobs = sorted(ready, key=lambda job: job.spec.seed)
@@ -88,9 +91,9 @@ class GridRun:
             "prefix_shared_by": sum(job.plan.cuts[0] > 0 for job in jobs),
         }
         trained: set[str] = set()
-        done = 0
+        done = before
         for batch in self._batches(initial, jobs):
-            trained |= self._train(batch, data, timing, (done, len(jobs)))
+            trained |= self._train(batch, data, timing, (done, total))
             done += len(batch)
         return trained
 

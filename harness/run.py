@@ -54,8 +54,10 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
 def _train(run: GridRun, todo: list[Job], trained: set[str], options: RunOptions, progress: Progress) -> None:
     """Until every cell of ``todo`` is settled; ``trained`` takes the names of those trained here."""
     while todo:
+        before = 0
         for group in group_cells((job, job.network) for job in todo):
-            trained |= run.train_group(group)
+            trained |= run.train_group(group, before, len(todo))
+            before += len(group.cells)
         todo = [job for job in todo if not (settled(job.folder) or job.folder.name in trained)]
         if todo and not options.wait:
             raise Locked(f"{len(todo)} cells are being trained by another process: {todo[0].folder.name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +27,7 @@ Examples:
   harness run --data celeba=PATH --target Smiling --backbone vgg16 --strategy last_block --lr 1e-4
   harness run --suite celeba30k --data celeba30k=PATH
 """
+_REASON = 60  # characters of a failure's reason that the table at the end shows
 _TRAIN = {f.name for f in fields(TrainSpec)}
 
 
@@ -219,7 +221,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     spec = record["spec"]
     cell = f"{spec['backbone'].split(':')[-1]} {spec['strategy']} lr={spec['lr']:g} seed={spec['seed']}"
     if record["status"] != "done":
-        return (cell, record["error"].split(":")[0], "-", "-", outcome.folder.name)
+        return (cell, shorten(record["error"], _REASON, placeholder=" ..."), "-", "-", outcome.folder.name)
     test = record["test"]
     low, high = test["accuracy_interval"]
     accuracy = f"{100 * test['accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"

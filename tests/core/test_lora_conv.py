@@ -230,6 +230,9 @@ def test_a_prefix_is_shared_with_other_strategies(tmp_path, images):
     assert [r["strategy"]["prefix"] for r in records] == [["block1", "block2"]] * 2
     assert len([line for line in said.lines if line.startswith("frozen prefix")]) == 1
     assert len([line for line in said.lines if "decoded" in line]) == 1
+    # Two networks, one grid: cells are numbered through.
+    ends = [line.split(" ")[0] for line in said.lines if "validation accuracy" in line]
+    assert ends == ["[1/2]", "[2/2]"]
 
 
 @pytest.mark.usefixtures("site")
