@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -75,11 +76,21 @@ def hostile_run(folder: Path, evil: str, **changes: object) -> Path:
         },
         **changes,
     )
+    with_attribute(run / "predictions.csv", shown)
     write_leakage(
         run,
         Leakage(DIGESTS, {ids[0]: (shown,)}, (ids[1],), {ids[2]: (NearCopy(shown, 1, 0.9, False),)}, shown),
     )
     return run
+
+
+def with_attribute(file: Path, name: str) -> None:
+    with file.open(encoding="utf-8", newline="") as stream:
+        head, *rows = csv.reader(stream)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        out = csv.writer(stream, lineterminator="\n")
+        out.writerow([*head, f"attr:{name}"])
+        out.writerows([*row, i % 2] for i, row in enumerate(rows))
 
 
 def written(folder: Path, evil: str) -> dict[str, str]:
