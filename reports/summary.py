@@ -54,7 +54,7 @@ def build_report(
     experiments: list[Experiment] = []
     for group in groups.values():
         taken = sum(len(e.cells) for e in experiments)
-        experiments.append(_experiment(len(experiments) + 1, taken, group, wanted))
+        experiments.append(_experiment(len(experiments) + 1, taken, _in_order(group), wanted))
     check_against(against, experiments)
     check_slices(slices, experiments)
     return ReportData(
@@ -82,6 +82,14 @@ def _key(record: Record, result: Result) -> tuple[object, ...]:
         spec.data, spec.target, spec.split, spec.group, digests.get("data"), digests.get("split"),
         result.data.class_names, result.backbone.name, spec.head, spec.weights,
     )  # fmt: skip
+
+
+def _in_order(group: Sequence[tuple[Record, Result]]) -> Sequence[tuple[Record, Result]]:
+    """By strategy, as they came; within one the largest learning rate first, as in the original's table."""
+    came = list(dict.fromkeys(strategy_name(result.strategy) for _, result in group))
+    return sorted(
+        group, key=lambda run: (came.index(strategy_name(run[1].strategy)), -run[0].spec.lr, run[0].spec.seed)
+    )
 
 
 def _experiment(
