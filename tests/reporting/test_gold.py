@@ -28,16 +28,22 @@ def seeds(folder):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("runs", [original, seeds])
-def test_a_whole_report_is_what_a_person_has_read(tmp_path, runs):
-    report = build_report(load_records(runs(tmp_path / "runs")))
-    write_report(report, tmp_path / "out")
-    texts = {
-        f"{runs.__name__}.md": (tmp_path / "out" / "report.md").read_text("utf-8"),
-        f"{runs.__name__}.html.txt": page_text((tmp_path / "out" / "index.html").read_text("utf-8")),
-    }
-    for name, text in texts.items():
-        check_gold(name, text, tmp_path)
+@pytest.fixture(scope="module", params=[original, seeds], ids=lambda runs: runs.__name__)
+def written(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param.__name__)
+    report = build_report(load_records(request.param(folder / "runs")))
+    write_report(report, folder / "out")
+    return request.param.__name__, folder / "out"
+
+
+def test_the_markdown_is_what_a_person_has_read(written, tmp_path):
+    name, out = written
+    check_gold(f"{name}.md", (out / "report.md").read_text("utf-8"), tmp_path)
+
+
+def test_the_page_says_what_a_person_has_read(written, tmp_path):
+    name, out = written
+    check_gold(f"{name}.html.txt", page_text((out / "index.html").read_text("utf-8")), tmp_path)
 
 
 def test_a_gold_that_differs_says_where_the_output_is(tmp_path):
