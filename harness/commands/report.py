@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +11,7 @@ import click
 from harness.errors import UsageError
 
 
-@click.command(
-    "report", epilog="Example: harness report runs --out report --images embed && xdg-open report/index.html"
-)
+@click.command("report", epilog="Example: harness report runs --out report --images embed --open")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -64,6 +63,7 @@ from harness.errors import UsageError
     show_default=True,
     help="Show the images themselves, their names, or neither.",
 )
+@click.option("--open", "opened", is_flag=True, help="Show the page in the browser when it is written.")
 def command(
     runs: tuple[Path, ...],
     out: Path,
@@ -75,6 +75,7 @@ def command(
     against: str | None,
     slices: tuple[str, ...],
     images: Literal["embed", "names", "none"],
+    opened: bool,
 ) -> None:
     """Write a report: a self-contained page and Markdown, or JSON, or a model card.
 
@@ -83,7 +84,11 @@ def command(
     """
     if cell is not None and "model-card" not in formats:
         raise UsageError("--cell goes with --format model-card")
-    folders = finished(runs or (Path("runs"),))
+    if opened and formats and "html" not in formats:
+        raise UsageError("--open goes with --format html")
+    places = runs or (Path("runs"),)
+    folders = finished(places)
+    from reports.formats import plural
     from reports.records import load_records
     from reports.render import DEFAULT, write_report
     from reports.summary import build_report
@@ -91,8 +96,26 @@ def command(
     data = build_report(
         load_records(folders), title=title, examples=examples, seed=seed, against=against, slices=slices
     )
-    for path in write_report(data, out, images, formats=formats or DEFAULT, cell=cell):
+    written = write_report(data, out, images, formats=formats or DEFAULT, cell=cell)
+    main = [path for path in written if path.parent == out]
+    failed = f", {plural(len(data.failed), 'failed run')}" if data.failed else ""
+    click.echo(f"report on {plural(len(data.cells), 'cell')}{failed}:")
+    for path in main:
         click.echo(path)
+    if beside := len(written) - len(main):
+        click.echo(f"{plural(beside, 'file')} in {written[-1].parent}")
+    for folder in unfinished(places):
+        click.echo(f"not finished, left out: {folder}; the same harness run goes on with it", err=True)
+    if opened and not webbrowser.open((out / "index.html").resolve().as_uri()):
+        raise UsageError(f"no browser could be started; open {out / 'index.html'} yourself")
+
+
+def unfinished(places: tuple[Path, ...]) -> list[Path]:
+    """The folders at or directly below ``places`` in which a run was begun and not ended."""
+    begun = [
+        spec.parent for place in places for spec in (*place.glob("spec.json"), *place.glob("*/spec.json"))
+    ]
+    return sorted({folder for folder in begun if not (folder / "result.json").exists()})
 
 
 def finished(places: tuple[Path, ...]) -> tuple[Path, ...]:
