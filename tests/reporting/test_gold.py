@@ -7,7 +7,7 @@ from reports.render import write_report
 from reports.summary import build_report
 
 from .fake_runs import fake_run, original_runs
-from .gold import check_gold, page_text
+from .gold import GOLDS, check_gold, page_text
 
 
 def original(folder):
@@ -47,7 +47,8 @@ def test_the_page_says_what_a_person_has_read(written, tmp_path):
 
 
 def test_a_gold_that_differs_says_where_the_output_is(tmp_path):
+    text = (GOLDS / "original.md").read_text("utf-8") + "One more line, harness 9.9.9\n"
     with pytest.raises(AssertionError, match="differs; what came out is") as failure:
-        check_gold("original.md", "# Something else, harness 9.9.9\n", tmp_path)
-    assert "+# Something else, harness VERSION" in str(failure.value)
-    assert (tmp_path / "original.md").read_text() == "# Something else, harness VERSION\n"
+        check_gold("original.md", text, tmp_path)
+    assert "+One more line, harness VERSION" in str(failure.value)
+    assert (tmp_path / "original.md").read_text("utf-8").endswith("One more line, harness VERSION\n")
