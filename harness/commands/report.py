@@ -97,13 +97,14 @@ def command(
         load_records(folders), title=title, examples=examples, seed=seed, against=against, slices=slices
     )
     written = write_report(data, out, images, formats=formats or DEFAULT, cell=cell)
-    main = [path for path in written if path.parent == out]
+    beside = [path for path in written if path.parent != out]
     failed = f", {plural(len(data.failed), 'failed run')}" if data.failed else ""
     click.echo(f"report on {plural(len(data.cells), 'cell')}{failed}:")
-    for path in main:
-        click.echo(path)
-    if beside := len(written) - len(main):
-        click.echo(f"{plural(beside, 'file')} in {written[-1].parent}")
+    for path in written:
+        if path not in beside:
+            click.echo(path)
+    if beside:
+        click.echo(f"{plural(len(beside), 'file')} in {beside[0].parent}")
     for folder in unfinished(places):
         click.echo(f"not finished, left out: {folder}; the same harness run goes on with it", err=True)
     if opened and not webbrowser.open((out / "index.html").resolve().as_uri()):
