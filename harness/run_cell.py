@@ -22,6 +22,7 @@ from harness.freezing import frozen_random
 from harness.jobs import Job
 from harness.leakage import write_leakage
 from harness.metrics import scores
+from harness.prefix import probe
 from harness.progress import Progress
 from harness.spec import FORMAT
 from harness.store import write_text
@@ -95,6 +96,8 @@ class CellRun:
         digests = dict(job.digests) | write_checkpoint(job.folder, cell, self._before, self.base)
         write_text(job.folder.path / "predictions.csv", record.predictions_csv(table, split.test, test))
         write_leakage(job.folder.path, self.data.leakage)
+        cut = cell.cuts[-1]
+        seen = probe(self.train.features[cut], torch.from_numpy(split.test), cell.device) if cut else None
         digests["predictions"] = record.predictions_digest(table, split.test, test)
         self._write(
             {
@@ -102,6 +105,7 @@ class CellRun:
                 "backbone": record.backbone_part(
                     job.spec.backbone, cell.model.preprocess, job.stages, job.plan.cut, audits
                 ),
+                "prefix": {"cut": cut, "probe": seen},
                 "selected_epoch": self._selected,
                 "val": scores(table.labels[split.val], val, table.class_names),
                 "test": scores(table.labels[split.test], test, table.class_names),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from harness.suites.evidence import Evidence, differences
 from harness.suites.expect import AUDITS, DIGESTS, Expectation, Rates
 from harness.suites.grid import recipe, suite_grid
 
+PROBE_TOLERANCE = 1e-3  # relative
 Verdict = Literal["inside", "outside", "not applicable"]
 
 
@@ -66,6 +68,8 @@ class Claim:
             return _rates(row.trains or {})
         if self.what == "error":
             return f"error '{row.error}'"
+        if self.what == "prefix":
+            return _pair(row.prefix)
         return str(row.parameters) if self.what == "parameters" else ", ".join(row.norms or ()) or "none"
 
     @property
@@ -214,11 +218,24 @@ def _judge_audit(claim: Claim, run: Evidence) -> Finding:
     row = claim.row
     if claim.what == "trains":
         value, inside = _rates(run.trains), _same_rates(row.trains or {}, run.trains)
+    elif claim.what == "prefix":
+        value, inside = _pair(run.prefix), near(row.prefix, run.prefix)
     elif claim.what == "parameters":
         value, inside = str(run.parameters), run.parameters == row.parameters
     else:
         value, inside = ", ".join(run.norms) or "none", set(run.norms) == set(row.norms or ())
     return Finding(claim, value, "inside" if inside else "outside")
+
+
+def near(a: tuple[float, float] | None, b: tuple[float, float] | None) -> bool:
+    """Whether two probes are of one prefix: other machines' arithmetic differs far less."""
+    return bool(
+        a and b and all(math.isclose(x, y, rel_tol=PROBE_TOLERANCE) for x, y in zip(a, b, strict=True))
+    )
+
+
+def _pair(probe: tuple[float, float] | None) -> str:
+    return f"{probe[0]:.6g}, {probe[1]:.6g}" if probe else "none"
 
 
 def _same_rates(a: Mapping[str, Rates], b: Mapping[str, Rates]) -> bool:

@@ -87,6 +87,12 @@ class Evidence:
         )
 
     @property
+    def prefix(self) -> tuple[float, float] | None:
+        """The probe of the frozen prefix, None without one."""
+        seen = (self.record.get("prefix") or {}).get("probe")
+        return (float(seen[0]), float(seen[1])) if seen else None
+
+    @property
     def conditions(self) -> dict[str, Any]:
         """Versions, device, threads and the digests of code and data."""
         environment, digests = self.record["environment"], self.record["digests"]

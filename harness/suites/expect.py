@@ -12,7 +12,7 @@ from harness.suites.table import Table
 
 SELECTORS = ("backbone", "head", "strategy", "lr", "seed")
 DIGESTS = ("data", "split", "test_ids")
-AUDITS = ("trains", "parameters", "norms")
+AUDITS = ("trains", "parameters", "norms", "prefix")
 EXPECT_KEYS = (*SELECTORS, *METRICS, *DIGESTS, *AUDITS, "error", "source")
 BINDING = ("data", "split", "weights", "recipe")
 PROVENANCE = (
@@ -47,8 +47,8 @@ class Expectation:
     """One row. The selectors name cells, None stands for every one of the grid.
 
     ``trains`` maps each stage that trains to its learning rates, ``parameters`` counts what trains,
-    ``norms`` names the stages whose norm statistics change; ``error`` is a part of the message that
-    a cell ends with.
+    ``norms`` names the stages whose norm statistics change, ``prefix`` is the probe of the frozen
+    prefix; ``error`` is a part of the message that a cell ends with.
     """
 
     line: int | None
@@ -62,6 +62,7 @@ class Expectation:
     trains: Mapping[str, Rates] | None
     parameters: int | None
     norms: tuple[str, ...] | None
+    prefix: tuple[float, float] | None
     error: str | None
     source: Source | None
 
@@ -112,6 +113,7 @@ def read_expectation(t: Table, sources: Mapping[str, Source]) -> Expectation:
         trains=_trains(t) if "trains" in t.values else None,
         parameters=t.integer_or_none("parameters"),
         norms=t.texts("norms", allow_empty=True) if "norms" in t.values else None,
+        prefix=_pair(t) if "prefix" in t.values else None,
         error=error,
         source=_named(t, sources),
     )
@@ -136,6 +138,13 @@ def _trains(t: Table) -> dict[str, Rates]:
             )
         found[stage] = tuple((int(a), int(b), float(lr)) for a, b, lr in spans)
     return found
+
+
+def _pair(t: Table) -> tuple[float, float]:
+    numbers = t.numbers("prefix")
+    if len(numbers) != 2:
+        t.fail("prefix", f"must be the two numbers of a record's probe; it is {list(numbers)!r}")
+    return numbers[0], numbers[1]
 
 
 def _is_span(value: object) -> bool:

@@ -13,7 +13,7 @@ from scipy.stats import t as student
 
 from harness.stats import Interval
 from harness.suites.bands import COLLAPSE_SLACK, Band
-from harness.suites.claims import Cell
+from harness.suites.claims import Cell, near
 from harness.suites.evidence import Evidence
 
 MEASURED = ("accuracy", "loss")
@@ -26,8 +26,8 @@ class Proposal:
     """What the seeds of one cell (its ``seed`` is the first) support.
 
     ``bands`` holds what could be measured, ``facts`` what was the same for every seed (``trains``,
-    ``parameters``, ``norms``), ``error`` how every seed ended, where all ended with that; ``left_out`` says
-    what has no band and why.
+    ``parameters``, ``prefix``, ``norms``), ``error`` how every seed ended, where all ended with that;
+    ``left_out`` says what has no band and why.
     """
 
     cell: Cell
@@ -143,7 +143,9 @@ def _proposal(
             continue
         top = 1.0 if metric == "accuracy" else math.inf
         bands[metric] = Band((_outward(max(low, 0.0), min(high, top)),), bool(values.collapsed))
-    if not values.wanted and values.collapsed == len(runs):
+    if len(runs) < FEWEST:
+        left_out = (f"accuracy: {len(runs)} seeds are too few",)
+    elif not values.wanted and values.collapsed == len(runs):
         bands["accuracy"] = Band((), majority=True)
     elif not values.wanted:
         left_out = (f"accuracy: {values.collapsed} of {len(runs)} seeds collapsed, too few did not",)
@@ -157,6 +159,8 @@ def _facts(runs: Sequence[Evidence]) -> Iterator[tuple[str, object]]:
         yield "trains", first.trains
     if all(run.parameters == first.parameters for run in runs):
         yield "parameters", first.parameters
+    if first.prefix and all(near(run.prefix, first.prefix) for run in runs):
+        yield "prefix", [float(f"{mean:.6g}") for mean in first.prefix]
     stages = first.record["backbone"]["stages"]
     if any(s["norm_statistics"] for s in stages) and all(run.norms == first.norms for run in runs):
         yield "norms", first.norms

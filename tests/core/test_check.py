@@ -90,3 +90,19 @@ def test_old_runs_are_taken_only_from_the_same_code_versions_and_threads(check, 
         _, _, err = check(PROBE, "--reuse", "old")
         assert "0 runs reused" in err
         assert f"other {key}" in err
+
+
+def test_measured_bands_are_written_into_the_file_and_hold(harness, site, images, tmp_path):
+    file, mine = tmp_path / "s.suite.toml", SUITE + "# my own\n" + ERROR
+    file.write_text(mine)
+    data = ("--data", f"folder={images}", "--threads", 1, "--quiet")
+    code, printed, _ = harness("bands", "s.suite.toml", "--seeds", 3, "--out", "runs", *data)
+    assert (code, file.read_text()) == (0, mine)
+    code, out, err = harness("bands", "s.suite.toml", "--seeds", 3, "--reuse", "runs", "--write", *data)
+    assert code == 0, err
+    assert file.read_text() == f"{mine}\n{printed}"
+    assert "prefix = [" in printed
+    assert 'seeds = "0-2"' in printed
+    code, out, _ = harness("check", "s.suite.toml", "--seed", 1, *data)
+    assert code == 0, out
+    assert "0 outside, 0 not applicable" in out

@@ -37,6 +37,7 @@ def evidence(accuracy=0.92, **changes):
         "digests": {"data": "d", "split": "s", "weights": "w", "code": "c"},
         "data": {"counts": {"test": [40, 60]}},
         "backbone": {"stages": [stage]},
+        "prefix": {"cut": 4, "probe": [0.5, 0.52]},
         "environment": {"torch": "2.10", "threads": 1},
         "test": {"accuracy": accuracy, "loss": 0.3},
     }

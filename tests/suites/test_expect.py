@@ -104,6 +104,7 @@ def test_audits_and_digests(tmp_path):
         "trains = { head = [[1, 2, 1e-3]] }",
         "parameters = 10",
         "norms = []",
+        "prefix = [0.5001, 0.5199]",
         f'test_ids = "{ids_digest(["a", "b"])}"',
         'data = "d"',
     ]
@@ -113,6 +114,8 @@ def test_audits_and_digests(tmp_path):
         "trains = {}",
         "parameters = 11",
         'norms = ["head"]',
+        "prefix = [0.5, 0.5]",
+        "prefix = [0.51, 0.52]",
         'test_ids = "x"',
         'data = "D"',
     ]

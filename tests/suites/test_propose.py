@@ -104,11 +104,12 @@ def test_edges_are_rounded_outward_and_stay_shares():
 
 def test_facts_are_what_all_seeds_share():
     (found,) = propose({CELL: measured(0.9, 0.91, 0.92)}, 0.95)
-    assert found.facts == {"trains": {"head": ((1, 2, 1e-3),)}, "parameters": 10, "norms": ()}
+    same = {"parameters": 10, "prefix": [0.5, 0.52], "norms": ()}
+    assert found.facts == {"trains": {"head": ((1, 2, 1e-3),)}} | same
     runs = measured(0.9, 0.91, 0.92)
     runs[1].record["backbone"]["stages"][0]["lr"][0]["lr"] = 2e-3  # chosen by the strategy, seed by seed
     (found,) = propose({CELL: runs}, 0.95)
-    assert found.facts == {"parameters": 10, "norms": ()}
+    assert found.facts == same
 
 
 def test_seeds_that_all_fail_alike_are_an_error_to_expect():
