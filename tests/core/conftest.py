@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.forks import Forks
 from core.small import write_folder, write_plugin
 from harness.cli import main
 
@@ -32,6 +33,14 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """A process that has imported everything, to run commands in its children."""
+    server = Forks(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.close()
 
 
 @pytest.fixture

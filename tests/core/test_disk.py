@@ -9,24 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from core.forks import Forks, one_line
+from core.forks import one_line
 from harness.store import write_tensors, write_text
 
 REFUSALS = {"no space": errno.ENOSPC, "quota": errno.EDQUOT, "read-only": errno.EROFS, "broken": errno.EIO}
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    server = Forks(tmp_path_factory.mktemp("disk"))
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def whole(forks):
-    (ended,) = forks.run({"work": "whole", "argv": forks.command()})
+    (ended,) = forks.run({"work": "room", "argv": forks.command()})
     assert ended.code == 0, ended.err
-    return forks.left("whole"), ended.count
+    return forks.left("room"), ended.count
 
 
 def refuse(forks, whole, points):

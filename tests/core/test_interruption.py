@@ -5,17 +5,10 @@ import signal
 
 import pytest
 
-from core.forks import Forks, one_line
+from core.forks import one_line
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    server = Forks(tmp_path_factory.mktemp("interruption"))
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

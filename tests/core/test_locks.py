@@ -7,18 +7,10 @@ import time
 
 import pytest
 
-from core.forks import Forks
 from harness import owner
 from harness.errors import Locked
 from harness.owner import Owner
 from harness.store import RunFolder
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    server = Forks(tmp_path_factory.mktemp("locks"))
-    yield server
-    server.close()
 
 
 def together(forks, work, count, **faults):
