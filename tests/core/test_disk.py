@@ -49,6 +49,7 @@ def test_a_disk_that_refuses_costs_no_result(forks, whole):
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_a_disk_that_refuses_at_every_write_costs_no_result(forks, whole):
     points = [(kind, at) for kind in REFUSALS for at in range(1, whole[1] + 1, 4)]
     stopped = refuse(forks, whole, points)

@@ -46,6 +46,7 @@ def test_a_run_survives_signals_at_its_writes(forks, whole):
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_a_run_survives_every_signal_at_every_write_and_at_random_moments(forks, whole):
     count = whole[1]
     faults = [{"signal": signal.SIGKILL, "at": at} for at in range(1, count + 1)]

@@ -1,6 +1,6 @@
 """Faults planted in the harness, and what of the suite ``strategies`` catches them.
 
-pytest -m slow tests/suites/test_faults.py -s      prints the table of docs/reliability.md
+pytest -m campaign tests/suites/test_faults.py -s      prints the table of docs/reliability.md
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def test_each_fault_is_caught_and_no_alarm_is_false(fault: str, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("fault", FAULTS)
 def test_twenty_fresh_seeds(fault: str, tmp_path: Path) -> None:
     """Caught in at least 95 % of the seeds; without a fault, an alarm in at most 5 %."""
