@@ -186,6 +186,17 @@ def test_nothing_is_wider_than_the_window(reader, page, width):
     reader.command("Emulation.clearDeviceMetricsOverride")
 
 
+def test_a_table_that_fits_has_no_scroll_bar(reader):
+    moves = reader.js(
+        "return [...document.querySelectorAll('.scroll')].filter(box => {"
+        "  const table = box.querySelector('table'), room = box.parentElement.clientWidth;"
+        "  const shown = table && table.checkVisibility({contentVisibilityAuto: true});"
+        "  return shown && table.offsetWidth + 20 < room && box.scrollWidth > box.clientWidth;"
+        "}).map(box => box.innerText.slice(0, 60))"
+    )
+    assert moves == []
+
+
 def words(text):
     return set(re.findall(r"\w[\w.]+", text))
 
