@@ -42,8 +42,9 @@ def _images(settings: Sequence[Setting], rows: Sequence[Comparison]) -> Iterator
         f"for anything in {interval(best.interval)} at {100 * LEVEL:.0f} % confidence (Wilson), from the "
         "choice of test images alone."
     )
-    if rows:
-        least, most = (f"{100 * pick(c.resolvable for c in rows):.1f}" for pick in (min, max))
+    found = [c.resolvable for c in rows if c.resolvable > 0]  # 0: two that answer alike say nothing
+    if found:
+        least, most = (f"{100 * end:.1f}" if end < 1 else "over 100" for end in (min(found), max(found)))
         size = f"{least} points" if least == most else f"{least} points, for the least settled pair {most},"
         tests = "" if len(rows) == 1 else f" (corrected for {len(rows)} comparisons)"
         text += (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from math import hypot
+from statistics import NormalDist
 
+from harness.stats import ALPHA
 from reports.caveats import caveats
 from reports.compare import best_and_worst, relation
-from reports.formats import interval, listing, p_value, percent, plural
+from reports.formats import interval, listing, p_value, percent
 from reports.model import Leaks
 from reports.outcomes import BestWorst, Comparison, Setting, Statement
 from reports.phrases import evidence, figure
@@ -58,6 +61,7 @@ def _best(
             f"{figure(first)} on the test images, which don't tell it from "
             f"{'the other' if len(standing.best) == 2 else 'the others'} of the group.",
             *_collapsed_in_group(settings, standing.best),
+            *_far_in_group(settings, standing.best),
         ]
     elif standing.best and found["first"]:
         text = [f"Best by {by}: {first.name}. On the test images it reaches {figure(first)}."]
@@ -75,7 +79,7 @@ def _best(
             f"{'is' if len(found['second']) == 1 else 'are'} right more often on the test images."
         )
         if found["neither"]:
-            text.append(f"Not told from it: {listing([s.name for s in found['neither']])}.")
+            text.append(f"Not told from {first.name}: {listing([s.name for s in found['neither']])}.")
     if found["unknown"]:
         text.append(f"Not tested on the same images: {listing([s.name for s in found['unknown']])}.")
     yield Statement("best", " ".join(text))
@@ -83,11 +87,40 @@ def _best(
 
 def _collapsed_in_group(settings: Sequence[Setting], best: Sequence[str]) -> Iterator[str]:
     """A group of leaders may hold a setting that collapsed with some seeds: its mean is hardly known."""
-    fallen = [
-        f"{s.name} with {s.collapsed} of {len(s.cells)}" for s in settings if s.name in best and s.collapsed
-    ]
-    if fallen:
-        yield f"Of the group collapsed: {listing(fallen)} seeds, so that its mean is hardly known."
+    fallen = [s for s in settings if s.name in best and s.collapsed]
+    alone = [s.name for s in fallen if len(s.cells) == 1]
+    several = [f"{s.name} with {s.collapsed} of {len(s.cells)} seeds" for s in fallen if len(s.cells) > 1]
+    if alone:
+        whose = "its accuracy says" if len(alone) == 1 else "their accuracies say"
+        yield f"Of the group collapsed: {listing(alone)}; {whose} only how common the classes are."
+    if several:
+        whose = "its mean is" if len(several) == 1 else "their means are"
+        yield f"Of the group collapsed: {listing(several)}, so that {whose} hardly known."
+
+
+def _far_in_group(settings: Sequence[Setting], best: Sequence[str]) -> Iterator[str]:
+    """Those of the leaders that are there for want of seeds: other test images alone wouldn't close the gap.
+
+    The errors that images add to the two means are taken as independent, which is too careful for the same
+    images. Those that collapsed have a sentence of their own.
+    """
+    first = settings[0]
+    far = []
+    for s in settings[1:]:
+        if s.name not in best or s.collapsed or not (first.over_seeds and s.over_seeds):
+            continue
+        by_images = NormalDist().inv_cdf(1 - ALPHA / 2) * hypot(
+            first.over_seeds.se_images, s.over_seeds.se_images
+        )
+        if first.accuracy.mean - s.accuracy.mean > by_images:
+            far.append(f"{s.name} (by {_gap(first, s)} points)")
+    if far:
+        are, stay = ("is", "it stays") if len(far) == 1 else ("are", "they stay")
+        yield (
+            f"Further behind the first than the choice of test images explains {are} {listing(far)}; "
+            f"{stay} in the group because so few seeds can't rule out chance between seeds. More (--seed) "
+            "would tell."
+        )
 
 
 def _worst(
@@ -112,6 +145,10 @@ def _worst(
             f"Worst group: {listing(standing.worst)}, which the test images don't tell from {last.name}; "
             f"that one ranks last by {by} and reaches {figure(last)}, {gap} points below the first."
         )
+        both = [name for name in standing.worst if name in standing.best]
+        if both:
+            are, them = ("is", "it") if len(both) == 1 else ("are", "them")
+            text += f" {listing(both)} {are} in both groups: the test tells {them} from neither end."
     yield Statement("worst", text)
 
 
@@ -123,7 +160,8 @@ def _collapsed(settings: Sequence[Setting]) -> Iterator[Statement]:
         whole = len(setting.cells)
         how = "collapsed"
         if whole > 1:
-            how += f" with {len(fallen)} of {plural(whole, 'seed')} ({interval(setting.collapse_interval)} %)"
+            share = interval(setting.collapse_interval)
+            how += f" with {len(fallen)} of {whole} seeds (95 % interval {share} %)"
         text = f"{setting.name} {how}. {fallen[0].verdict.evidence} Its accuracy says only how common "
         text += "the classes are"
         best = settings[0]

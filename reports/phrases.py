@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.stats import Spread
 from reports.findings import Slice
-from reports.formats import count, interval, p_value, percent, points
+from reports.formats import count, interval, p_value, percent, points, width
 from reports.model import Subset
 from reports.outcomes import Comparison, Setting
 
@@ -51,6 +51,13 @@ def reading(c: Comparison) -> str:
     if not c.supported:
         return "not distinguishable"
     return "first is better" if c.difference > 0 else "second is better"
+
+
+def could_find(c: Comparison) -> str:
+    """The difference that mostly would have been found; a dash where the two never differ."""
+    if c.resolvable == 0:
+        return "–"
+    return "over 100" if c.resolvable >= 1 else width(c.resolvable)
 
 
 def subset(s: Subset) -> str:

@@ -25,7 +25,7 @@ from markupsafe import Markup
 from harness.errors import UnknownName, UsageError
 from harness.suites import Reference
 from reports import formats as numbers
-from reports import markdown, phrases, sections
+from reports import markdown, phrases, sections, wording
 from reports.as_json import report_json
 from reports.fields import clean
 from reports.figures.slices import MOST_SLICES
@@ -187,6 +187,8 @@ def _word_filters() -> Mapping[str, Callable[..., object]]:
         "listing": numbers.listing,
         "tested_by": phrases.tested_by,
         "reading": phrases.reading,
+        "could_find": phrases.could_find,
+        "public_command": wording.public_command,
         "slice_reading": phrases.slice_reading,
     }
 

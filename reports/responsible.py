@@ -42,7 +42,7 @@ def rules(card: DataCard) -> Rules:
         private = "It holds small copies of images that nobody is known to have allowed to pass on."
     return Rules(
         labels=card.labels or "Where they come from is not recorded.",
-        licence=card.license if stated else UNSTATED,
+        licence=card.license.rstrip(". ") + "." if stated else UNSTATED,
         sharing=sharing,
         not_for=card.not_for or PEOPLE,
         people=PEOPLE,

@@ -97,7 +97,9 @@ def signature(records: Sequence[Record], experiments: Sequence[Experiment], exam
     if experiments:
         parts.append(f"seeds {_all(str(c.seed) for e in experiments for c in e.cells)}")
     parts.append(f"Wilson {100 * LEVEL:.0f} %")
-    parts.append("exact McNemar with Holm")
+    methods = _all(c.method for e in experiments for c in e.comparisons)
+    if methods:
+        parts.append(f"{methods} with Holm")
     parts.append(f"{examples} examples, seed {seed}")
     parts.append(f"torch {_all(r.environment.get('torch', '?') for r in records)}")
     parts.append(_all(r.environment.get("device", "?") for r in records))

@@ -17,6 +17,7 @@ from reports.style import INK, PALETTE, Picture, drawing, picture
 
 MARKERS = "osD^vPX*"
 MOST_NUMBERED = 15  # beyond, only those that nothing beats are numbered
+CLOSE = 0.05  # of a panel's width and height: numbers of marks that are closer would lie on each other
 
 
 def cost_figure(number: int, found: Costs) -> Picture | None:
@@ -46,6 +47,8 @@ def cost_figure(number: int, found: Costs) -> Picture | None:
             _panel(axes, found, axis, price, looks)
             _price_axis(axes, shown)
             axes.set_xlabel(label)
+        for axes, (axis, _, price, _) in zip(grid, panels, strict=True):  # when all limits are known
+            _number(axes, found, axis, price)
         percent_axis(grid[0].yaxis)
         grid[0].set_ylabel("test accuracy")
         handles = [Line2D([], [], linestyle="", markersize=6, **looks[name]) for name in strategies]
@@ -75,9 +78,24 @@ def _panel(
         axes.plot([x], [c.accuracy], look["marker"], color=look["color"], markersize=7 if best else 5,
                   markeredgecolor=INK if best else look["color"], markeredgewidth=1.4 if best else 0.5,
                   fillstyle="full" if c.learned else "none")  # fmt: skip
-        if best or len(found.rows) <= MOST_NUMBERED:
-            axes.annotate(str(c.number), (x, c.accuracy), (5, 3), textcoords="offset points", fontsize=8,
-                          color=INK, fontweight="bold" if best else "normal")  # fmt: skip
+
+
+def _number(axes: Axes, found: Costs, axis: str, price: Callable[[Cost], float | None]) -> None:
+    """Ranks beside the marks; marks that lie close together share a label: ``9, 10``."""
+    in_panel = axes.transData + axes.transAxes.inverted()
+    labels: dict[tuple[float, float], list[Cost]] = {}
+    for c in found.rows:
+        x = price(c)
+        if x is None or not (axis in c.front or len(found.rows) <= MOST_NUMBERED):
+            continue
+        at = tuple(in_panel.transform((x, c.accuracy)))
+        near = next((a for a in labels if abs(a[0] - at[0]) < CLOSE and abs(a[1] - at[1]) < CLOSE), at)
+        labels.setdefault(near, []).append(c)
+    for at, close in labels.items():
+        bold = any(axis in c.front for c in close)
+        axes.annotate(", ".join(str(c.number) for c in close), at, (5, 3), xycoords="axes fraction",
+                      textcoords="offset points", fontsize=8, color=INK,
+                      fontweight="bold" if bold else "normal")  # fmt: skip
 
 
 def _price_axis(axes: Axes, shown: Callable[[float], str]) -> None:

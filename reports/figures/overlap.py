@@ -65,6 +65,8 @@ def _words(found: Overlap) -> str:
     )
     if np.isnan(jaccard).all():
         return text
+    if len(found.cells) == 2:
+        return f"{text} They share {100 * jaccard[1, 0]:.0f} % of the mistakes of either."
     for kind, at in (("most", np.nanargmax(jaccard)), ("least", np.nanargmin(jaccard))):
         i, j = np.unravel_index(at, jaccard.shape)
         a, b = found.cells[i].name, found.cells[j].name

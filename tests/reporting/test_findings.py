@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -124,6 +125,21 @@ def test_costs_and_what_nothing_beats(tmp_path):
     drawn = figures.cost_figure(1, e.costs)
     assert "peak memory of the process" in drawn.drawn
     assert "In trained parameters and accuracy: a" in drawn.alt.replace("a, lr 1e-3", "a")
+
+
+def test_marks_that_lie_on_each_other_share_their_number(tmp_path):
+    same = {"timing": {"train_s": 50.0}, "trainable": 200}
+    runs = [
+        fake_run(tmp_path, strategy=s, confusion=m, val_accuracy=v, **(more or same))
+        for s, m, v, more in (
+            ("a", GOOD, 0.9, {"timing": {"train_s": 5000.0}, "trainable": 1000}),
+            ("b", ALL_ONE, 0.6, None),
+            ("c", ALL_ONE, 0.5, None),
+        )
+    ]
+    drawn = figures.cost_figure(1, experiment(runs).costs).drawn
+    assert drawn.count(">2, 3<") == 2  # once a panel
+    assert not re.search(">[23]<", drawn)
 
 
 def test_memory_is_compared_only_where_all_have_it(tmp_path):

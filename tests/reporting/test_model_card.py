@@ -103,8 +103,8 @@ def test_no_path_of_this_machine_is_published(tmp_path: Path) -> None:
         "harness run --data celeba=/home/me/a=b --weights /home/me/c=d.safetensors --lr 0.001 --head own"
     )
     data = build_report(load_records([fake_run(tmp_path / "run", command=command)]))
-    write_report(data, tmp_path / "out", formats=["json", "model-card"])
-    for name in ("report.json", "model-card.md"):
+    write_report(data, tmp_path / "out", formats=["json", "model-card", "html", "md"])
+    for name in ("report.json", "model-card.md", "index.html", "report.md"):
         text = (tmp_path / "out" / name).read_text()
         assert "harness run --data celeba=PATH --weights PATH --lr 0.001 --head own" in text
         assert "/home/me" not in text

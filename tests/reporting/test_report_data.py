@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from harness.errors import UsageError
+from reports.phrases import could_find
 from reports.predictions import read_predictions
 from reports.records import load_records
 from reports.summary import build_report
@@ -116,6 +117,7 @@ def test_seeds_are_gathered_and_never_pooled(tmp_path):
     assert not found.supported
     assert experiment.standing.best == (best.name, other.name)
     assert texts(data, "best")[0].startswith(f"Best group: {best.name}; and {other.name}.")
+    assert f"test images explains is {other.name} (by 21.33 points); it stays" in texts(data, "best")[0]
     assert texts(data, "worst")[0].endswith("but no test shows it to be worse than the first.")
     assert any("mean ± standard deviation" in text for text in texts(data, "caveat"))
     assert not any("a single run" in text for text in texts(data, "caveat"))
@@ -136,6 +138,46 @@ def test_validation_ranks_and_test_contradicts(tmp_path):
     (best,) = texts(report(folders), "best")
     assert best.startswith("First by validation accuracy (94.67 %): head_only")
     assert "contradicts the ranking, so that no best is named: last_block, lr 1e-3 is right more" in best
+
+
+def test_leaders_that_collapsed_say_so(tmp_path):
+    """Two images more or less of ten: the test can't tell one that names the larger class alone."""
+    blind, fair = ((6, 0), (4, 0)), ((5, 1), (1, 3))
+
+    def best(*seeds):
+        parent = tmp_path / str(len(seeds))
+        folders = [
+            fake_run(parent, strategy=s, seed=seed, confusion=m, val_accuracy=v)
+            for seed in seeds
+            for s, m, v in (("full", fair, 0.8), ("scratch", blind if seed == 0 else fair, 0.6))
+        ]
+        return texts(report(folders), "best")[0]
+
+    said = "Of the group collapsed: scratch, lr 1e-3"
+    assert f"{said}; its accuracy says only how common the classes are." in best(0)
+    assert f"{said} with 1 of 2 seeds, so that its mean is hardly known." in best(0, 1)
+
+
+def test_what_could_be_found_leaves_out_settings_that_answer_alike(tmp_path):
+    blind, fair = ((100, 0), (50, 0)), ((90, 10), (5, 45))
+    folders = [
+        fake_run(tmp_path, strategy=s, seed=seed, confusion=m)
+        for s, m in (("full", blind), ("scratch", blind), ("head_only", fair))
+        for seed in (0, 1)
+    ]
+    data = report(folders)
+    same, *others = sorted(data.experiments[0].comparisons, key=lambda c: c.resolvable)
+    assert (same.resolvable, could_find(same)) == (0, "–")
+    (found,) = {round(100 * c.resolvable, 1) for c in others}
+    (images,) = (text for text in texts(data, "caveat") if text.startswith("What 150 test images can say"))
+    assert f"A difference of {found} points between two settings would be found" in images
+
+
+def test_the_signature_names_the_tests_that_were_made(tmp_path):
+    runs = [fake_run(tmp_path, strategy=s, seed=k) for s in ("head_only", "full") for k in (0, 1)]
+    assert "bootstrap of images and seeds with Holm" in report(runs).signature
+    assert "exact McNemar with Holm" in report(runs[::2]).signature
+    assert "Holm" not in report(runs[:1]).signature
 
 
 def test_other_test_images_are_not_compared(tmp_path):

@@ -251,6 +251,16 @@ def test_failed_runs_alone_seeds_and_a_diverged_run(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_one_comparison_is_not_corrected(tmp_path):
+    write([fake_run(tmp_path, strategy=s) for s in ("head_only", "full")], tmp_path / "out")
+    for name in ("report.md", "index.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "There is one comparison, and nothing to correct its p-value for." in text
+        assert "wrong in both cells" in text
+        assert "1 comparisons" not in text
+
+
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("audited", [True, False])
 def test_what_training_did_to_each_stage(tmp_path, audited):
     folder = fake_run(tmp_path, epochs=4)
