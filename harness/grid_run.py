@@ -75,8 +75,13 @@ class GridRun:
         # By seed: cells of one seed start from one network, built once.
         ready = (job for job in group.cells if job.folder.free() and not settled(job.folder))
         jobs = sorted(ready, key=lambda job: job.spec.seed)
+        trained: set[str] = set()
+        for job in jobs:
+            if job.fault:
+                trained |= self._fail([job], job.fault)
+        jobs = [job for job in jobs if not job.fault]
         if not jobs:
-            return set()
+            return trained
         try:
             initial = self.initial(jobs[0])
             self._announce(jobs[0], initial)
@@ -84,14 +89,13 @@ class GridRun:
         except (OSError, HarnessError):
             raise
         except Exception as error:  # a plugin's, or memory: the other groups go on
-            return self._fail(jobs, error)
+            return trained | self._fail(jobs, error)
         timing = {
             "decode_s": supply.decode_s,
             "prefix_s": supply.prefix_s,
             "prefix_shared_by": sum(job.plan.cuts[0] > 0 for job in jobs),
         }
-        trained: set[str] = set()
-        done = before
+        done = before + len(trained)
         for batch in self._batches(initial, jobs):
             trained |= self._train(batch, data, timing, (done, total))
             done += len(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ from harness.backbones.heads import check_head
 from harness.backbones.staged import StagedModel, tensor_digest
 from harness.backbones.transforms import transformed
 from harness.code_digest import code_digest
-from harness.contracts import ConvLora, Preprocess, Recipe, StageInfo, Taps
+from harness.contracts import ConvLora, Plan, Preprocess, Recipe, Segment, StageInfo, Taps, freeze
 from harness.data.prepare import PreparedData
-from harness.errors import UsageError
+from harness.errors import PluginError, UsageError
 from harness.planner import CellPlan, plan_cell
-from harness.plugins import load_backbone, load_dataset, load_strategy
+from harness.plugins import STRATEGIES, backbone_plugin, blamed, load_backbone, load_dataset, load_strategy
 from harness.runtime import seed_generators
 from harness.seeding import derive_seed
 from harness.spec import Grid, RunSpec
@@ -43,7 +43,10 @@ class NetworkKey(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One cell on its way: spec, plan, folder. ``weights`` is as given, a tag or a path."""
+    """One cell on its way: spec, plan, folder. ``weights`` is as given, a tag or a path.
+
+    With a ``fault`` of its strategy it can't be trained, and its plan trains nothing.
+    """
 
     spec: RunSpec
     strategy: Any
@@ -53,6 +56,7 @@ class Job:
     stages: tuple[StageInfo, ...]
     folder: RunFolder
     digests: Mapping[str, str]
+    fault: PluginError | None = None
 
     @property
     def network(self) -> NetworkKey:
@@ -128,7 +132,10 @@ def check_names(grid: Grid) -> None:
 def plan_jobs(
     grid: Grid, data: PreparedData, networks: Networks, out: Path, allow_random_frozen: bool
 ) -> tuple[Job, ...]:
-    """One job a cell, in the grid's order. Raises UsageError for a cell that makes no sense."""
+    """One job a cell, in the grid's order. Raises UsageError for a cell that makes no sense.
+
+    What a strategy's own code raises besides is the fault of its jobs, and the others can be trained.
+    """
     described: dict[NetworkKey, _Described] = {}
     codes: dict[tuple[str, str], str] = {}
     dataset = load_dataset(data.spec.name)
@@ -138,24 +145,28 @@ def plan_jobs(
         backbone = load_backbone(name)
         strategy, strategy_name, canonical = load_strategy(text)
         weights = grid.weights.get(name, backbone.default_weights)
-        key = NetworkKey(backbone.name, weights, head)
+        key, fault = NetworkKey(backbone.name, weights, head), None
         if key not in described:
-            described[key] = _describe(networks.get(key, seed))
-        recipe = strategy.recipe(described[key].stages, grid.train.epochs)
-        key = key.of(recipe)._replace(init="pretrained")
-        if key not in described:
-            described[key] = _describe(networks.get(key, seed))
+            with blamed(*backbone_plugin(name), f"backbone '{name}'", "can't be built"):
+                described[key] = _describe(networks.get(key, seed))
         network = described[key]
-        if recipe.init == "random":
-            network = _unpretrained(network)
-        plan = plan_cell(
-            recipe,
-            network.stages,
-            epochs=grid.train.epochs,
-            strategy=canonical,
-            cuttable=network.cuttable,
-            allow_random_frozen=allow_random_frozen,
-        )
+        try:
+            with blamed(STRATEGIES, strategy_name, f"strategy '{strategy_name}'", "can't be planned"):
+                recipe = strategy.recipe(network.stages, grid.train.epochs)
+                own = key.of(recipe)._replace(init="pretrained")
+                if own not in described:
+                    described[own] = _describe(networks.get(own, seed))
+                network = _unpretrained(described[own]) if recipe.init == "random" else described[own]
+                plan = plan_cell(
+                    recipe,
+                    network.stages,
+                    epochs=grid.train.epochs,
+                    strategy=canonical,
+                    cuttable=network.cuttable,
+                    allow_random_frozen=allow_random_frozen,
+                )
+        except PluginError as error:
+            network, plan, fault = described[key], _nothing(described[key].stages, grid.train.epochs), error
         label = Path(weights).name if Path(weights).suffix else weights
         spec = RunSpec(data.spec, backbone.name, label, head, canonical, lr, seed, grid.train)
         images = f"{data.digest} {data.split.digest} {network.preprocess}"
@@ -170,8 +181,13 @@ def plan_jobs(
             "code": codes[plugins],
         }
         folder = RunFolder(out / spec.folder_name(identity))
-        jobs.append(Job(spec, strategy, strategy_name, weights, plan, network.stages, folder, digests))
+        jobs.append(Job(spec, strategy, strategy_name, weights, plan, network.stages, folder, digests, fault))
     return tuple({job.folder.name: job for job in jobs}.values())  # two names of one cell are one cell
+
+
+def _nothing(stages: Sequence[StageInfo], epochs: int) -> CellPlan:
+    recipe = Recipe((Segment(epochs, Plan((freeze(),))),))
+    return CellPlan(recipe, tuple(s.plan.assign(stages) for s in recipe.segments), (0,))
 
 
 def _describe(model: StagedModel) -> _Described:

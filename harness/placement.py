@@ -17,7 +17,7 @@ from harness.cache_dir import cache_dir
 from harness.errors import UsageError
 
 _DISK_SHARE = 0.9
-_SHARE = 0.5  # of what is free may hold activations; the rest is for training
+SHARE = 0.5  # of what is free may hold activations; the rest is for training
 _GUESS = 4 * 2**30  # bytes that are free, where nothing says
 _V2, _V1 = "/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/memory"
 _MEMORY_GROUPS = (  # a container's limit, use and statistics: control groups of version 2 and 1
@@ -71,9 +71,9 @@ class Placement:
 
 def make_placement(device: torch.device, budget: int | None) -> Placement:
     """Room by ``budget`` bytes, device and memory together, or by what is free where it is None."""
-    on_device = 0 if device.type != "cuda" else int(free_memory(device) * _SHARE)
+    on_device = 0 if device.type != "cuda" else int(free_memory(device) * SHARE)
     if budget is None:
-        return Placement(device, on_device, int(available_memory() * _SHARE))
+        return Placement(device, on_device, int(available_memory() * SHARE))
     on_device = min(budget, on_device)
     return Placement(device, on_device, budget - on_device)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -11,7 +11,7 @@ from harness.backbones.staged import StagedModel
 from harness.costs import CostModel, GridSize
 from harness.feature_keys import describe_prefix, feature_keys, views
 from harness.jobs import Job
-from harness.placement import show_bytes
+from harness.placement import SHARE, Placement, show_bytes
 from harness.planner import Group, group_cells
 from harness.prefix import row_shapes
 from harness.progress import Progress
@@ -41,23 +41,47 @@ class CutPlan:
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """Cells of one network. ``alone`` and ``shared`` are floating-point operations."""
+    """Cells of one network. ``alone`` and ``shared`` are floating-point operations; ``faults`` are cells
+    that can't be trained, and why; ``network`` says which.
+    """
 
     cells: tuple[str, ...]
     done: int
     cuts: tuple[CutPlan, ...]
     alone: float
     shared: float
+    faults: tuple[str, ...] = ()
+    network: str = ""
 
 
 def plan_grid(grid: Grid, options: RunOptions, progress: Progress) -> tuple[GroupPlan, ...]:
-    """The plan of every group that ``run_grid`` would train; no image is decoded."""
+    """The plan of every group that ``run_grid`` would train, in its order; no image is decoded."""
     run, jobs = prepare(grid, options, progress)
-    return tuple(_group(run, group) for group in group_cells((job, job.network) for job in jobs))
+    undone_first = sorted(jobs, key=lambda job: settled(job.folder))
+    pool: dict[int, _Held] = {}
+    groups = []
+    for number, group in enumerate(group_cells((job, job.network) for job in undone_first), 1):
+        plan, pool = _group(run, group, number, pool)
+        groups.append(plan)
+    return tuple(groups)
 
 
-def _group(run: GridRun, group: Group[Job]) -> GroupPlan:
-    todo = [job for job in group.cells if not settled(job.folder)]
+@dataclass(frozen=True)
+class _Held:
+    """Activations that a group leaves to the next ones, as ``FeaturePool`` holds them."""
+
+    keys: Mapping[str, kept.FeatureKey]
+    group: int
+    nbytes: int
+    place: str
+
+
+def _group(
+    run: GridRun, group: Group[Job], number: int, pool: Mapping[int, _Held]
+) -> tuple[GroupPlan, dict[int, _Held]]:
+    """The plan of one group, and what the pool holds after it."""
+    undone = [job for job in group.cells if not settled(job.folder)]
+    todo = [job for job in undone if not job.fault]
     model = run.initial(group.cells[0])
     costs = CostModel(model)
     split = run.data.split
@@ -68,65 +92,99 @@ def _group(run: GridRun, group: Group[Job]) -> GroupPlan:
         views=len(views(run.pool.conditions)),
         batch=run.grid.train.batch_size,
     )
-    cuts = _cuts(run, model, todo)
+    cuts, held = _cuts(run, model, todo, number, pool) if todo else ((), dict(pool))
     nowhere = {cut.cut for cut in cuts if cut.where == _PLACES["nowhere"]}
     cells = [(costs.cell(job.plan, size), nowhere & set(job.plan.cuts)) for job in todo]
-    return GroupPlan(
+    plan = GroupPlan(
         cells=tuple(job.spec.label for job in todo),
-        done=len(group.cells) - len(todo),
+        done=len(group.cells) - len(undone),
         cuts=cuts,
         alone=sum(cell.alone for cell, _ in cells),
         shared=sum(cell.alone if again else cell.suffix for cell, again in cells)
-        + _prefix_cost(run, costs, todo, size, cuts),
+        + _prefix_cost(run, costs, todo, size, cuts, pool=[c for c, h in held.items() if h.group < number]),
+        faults=tuple(f"{job.spec.label}: {job.fault}" for job in undone if job.fault),
+        network=f"{group.cells[0].spec.backbone}, head {group.cells[0].spec.head}",
     )
+    return plan, held
 
 
 def _prefix_cost(
-    run: GridRun, costs: CostModel, jobs: Sequence[Job], size: GridSize, cuts: Sequence[CutPlan]
+    run: GridRun,
+    costs: CostModel,
+    jobs: Sequence[Job],
+    size: GridSize,
+    cuts: Sequence[CutPlan],
+    pool: Sequence[int],
 ) -> float:
-    """Of the passes over the images, down to the deepest cut."""
-    stored = {cut.cut for cut in cuts if cut.where != _PLACES["nowhere"]}
-    deepest = max(stored, default=0)
-    once = costs.forward(0, deepest) if deepest else 0
+    """Of the passes over the images, each from the nearest cut that is in the pool or kept from before."""
+    stored = {cut.cut: cut for cut in cuts if cut.where != _PLACES["nowhere"]}
     if run.grid.train.augment:
         epochs = run.grid.train.epochs * len({job.spec.seed for job in jobs})
+        once = costs.forward(0, max(stored)) if stored else 0
         return float(once * (size.train * epochs + size.val + size.test))
-    if cuts and all(cut.where == _KEPT for cut in cuts):
-        return 0.0
+    have = {*pool, *(cut for cut, plan in stored.items() if plan.where == _KEPT)}
+    passes: dict[int, int] = {}  # from where -> the deepest cut
+    for cut in sorted(stored.keys() - have):
+        passes[max((h for h in have if h < cut), default=0)] = cut
+    once = sum(costs.forward(start, stop) for start, stop in passes.items())
     return float(once * size.images * size.views)
 
 
-def _cuts(run: GridRun, model: StagedModel, jobs: Sequence[Job]) -> tuple[CutPlan, ...]:
+def _cuts(
+    run: GridRun, model: StagedModel, jobs: Sequence[Job], number: int, pool: Mapping[int, _Held]
+) -> tuple[tuple[CutPlan, ...], dict[int, _Held]]:
+    """What a group takes, and what the pool holds after it; the same choices as ``FeaturePool.get``."""
     wanted = tuple(sorted({cut for job in jobs for cut in job.plan.cuts if cut}))
-    conditions, room = run.pool.conditions, run.pool.placement()
+    conditions, name = run.pool.conditions, jobs[0].spec.backbone
+    useful = {cut for cut in pool if cut < max(wanted, default=0)}
+    keys = {cut: feature_keys(model, name, cut, run.data, conditions) for cut in {*useful, *wanted}}
+    held = {cut: left for cut, left in pool.items() if keys.get(cut) == left.keys}
+    room = _room(run, held)
     shapes = row_shapes(model, wanted, conditions.autocast) if wanted else {}
     count, found = len(run.data.table), []
     for cut in wanted:
         shape, dtype = shapes[cut]
-        name = jobs[0].spec.backbone
-        keys = feature_keys(model, name, cut, run.data, conditions).values()
-        nbytes = count * prod(shape) * dtype.itemsize
+        nbytes = count * prod(shape) * dtype.itemsize * len(keys[cut])
+        place = ""
         if run.grid.train.augment:
             where = _EPOCH
-        elif run.options.keep_features and all(kept.find(key) is not None for key in keys):
+        elif cut in held:
+            where = f"there since group {held[cut].group}"
+        elif run.options.keep_features and all(kept.find(key) is not None for key in keys[cut].values()):
             where = _KEPT
         elif run.options.keep_features:
             where = "in a kept file"
         else:
-            where = _PLACES[room.choose(nbytes * len(keys))]
+            place = room.choose(nbytes)
+            where = _PLACES[place]
+        if cut not in held and where not in (_EPOCH, _PLACES["nowhere"]):
+            held[cut] = _Held(keys[cut], number, nbytes, place)
         prefix = describe_prefix(model, name, (cut,))
-        found.append(CutPlan(cut, prefix, count, len(keys), nbytes * len(keys), where))
-    return tuple(found)
+        found.append(CutPlan(cut, prefix, count, len(keys[cut]), nbytes, where))
+    return tuple(found), held
+
+
+def _room(run: GridRun, held: Mapping[int, _Held]) -> Placement:
+    """Room beside what the pool would hold by then."""
+    taken = {p: sum(h.nbytes for h in held.values() if h.place == p) for p in ("device", "memory")}
+    if run.pool.budget is not None:
+        return run.pool.placement(sum(taken.values()))
+    room = run.pool.placement()
+    room.device_left -= int(SHARE * taken["device"])
+    room.memory_left -= int(SHARE * taken["memory"])
+    return room
 
 
 def plan_text(groups: Sequence[GroupPlan]) -> str:
     """The plan as ``harness run --plan`` prints it."""
     lines = []
     for number, group in enumerate(groups, 1):
-        total = len(group.cells) + group.done
+        total = len(group.cells) + group.done + len(group.faults)
         done = f", {group.done} done already" if group.done else ""
-        lines.append(f"group {number}: {total} cell{'s' if total > 1 else ''}{done}")
+        which = f" ({group.network})" if len(groups) > 1 else ""
+        lines.append(f"group {number}{which}: {total} cell{'s' if total > 1 else ''}{done}")
         lines += [f"  {label}" for label in group.cells]
+        lines += [f"  not {fault}" for fault in group.faults]
         for cut in group.cuts:
             lines.append(
                 f"  frozen prefix {cut.prefix}: {cut.images} images x {cut.views} "

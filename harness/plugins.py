@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from harness.errors import PluginError, UnknownName, UsageError
+from harness.errors import HarnessError, PluginError, UnknownName, UsageError
 
 STRATEGIES = "harness.strategies"
 BACKBONES = "harness.backbones"
@@ -86,14 +87,36 @@ def load(group: str, name: str, kind: str) -> Any:
     found = find(group)
     if name not in found:
         raise UnknownName(kind, name, found)
-    plugin = found[name]
     try:
-        return plugin.entry_point.load()
+        return found[name].entry_point.load()
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise PluginError(
-            f"{kind} '{name}' of package {plugin.package} can't be loaded: {type(error).__name__}: {reason}"
-        ) from error
+        raise _fault(group, name, f"{kind} '{name}'", "can't be loaded", error) from error
+
+
+@contextmanager
+def blamed(group: str, name: str, shown: str, what: str) -> Iterator[None]:
+    """Makes of what a plugin's own code raises, but for the system's errors and this program's, a
+    PluginError: ``shown`` (such as ``strategy 'full'``), its package, ``what`` went wrong, the reason.
+    """
+    try:
+        yield
+    except (HarnessError, OSError):
+        raise
+    except Exception as error:
+        raise _fault(group, name, shown, what, error) from error
+
+
+def _fault(group: str, name: str, shown: str, what: str, error: Exception) -> PluginError:
+    reason = (str(error).splitlines() or [""])[0]
+    package = found.package if (found := find(group).get(name)) else "unknown package"
+    return PluginError(f"{shown} of package {package} {what}: {type(error).__name__}: {reason}")
+
+
+def backbone_plugin(name: str) -> tuple[str, str]:
+    """Group and name of the entry point that a backbone comes from: its own, or its family's."""
+    full = SHORT_NAMES.get(name, name)
+    family, colon, _ = full.partition(":")
+    return (FAMILIES, family) if colon else (BACKBONES, full)
 
 
 def load_backbone(name: str) -> Any:
@@ -105,7 +128,13 @@ def load_backbone(name: str) -> Any:
     offered = find(BACKBONES)
     if full not in offered and full not in clashes(BACKBONES):
         raise UnknownName("backbone", name, [*offered, *SHORT_NAMES, *(f"{f}:NAME" for f in find(FAMILIES))])
-    return load(BACKBONES, full, "backbone")()
+    backbone = load(BACKBONES, full, "backbone")()
+    if (own := getattr(backbone, "name", None)) != full:  # records hold the one name, and are read with it
+        raise PluginError(
+            f"backbone '{full}' of package {offered[full].package} calls itself '{own}': "
+            "the name of its entry point and its own have to be the same"
+        )
+    return backbone
 
 
 def load_dataset(name: str) -> Any:

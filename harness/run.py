@@ -41,6 +41,7 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
         job.folder.tidy()
     if 0 < len(todo) < len(jobs):
         progress.say(f"{len(jobs) - len(todo)} of {len(jobs)} cells are done already")
+    _say_older(jobs, options, progress)
     trained: set[str] = set()
     try:
         _train(run, todo, trained, options, progress)
@@ -49,6 +50,19 @@ def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcom
             progress.say(_standing(jobs, grid.train.epochs))
         raise
     return [Outcome(job.folder, job.folder.result(), job.folder.name in trained) for job in jobs]
+
+
+def _say_older(jobs: Sequence[Job], options: RunOptions, progress: Progress) -> None:
+    """Code isn't part of a cell's identity: an edited plugin doesn't train its done cells again."""
+    done = [job for job in jobs if settled(job.folder)]
+    records = [(job, (job.folder.result().get("digests") or {}).get("code")) for job in done]
+    older = [job.folder.name for job, code in records if code and code != job.digests["code"]]
+    if older:
+        progress.say(
+            f"{len(older)} of {len(records)} cells that are done come from other code (harness or a plugin "
+            f"has changed): 'harness runs rm --out {options.out} {older[0]}' makes room to train one again, "
+            "another --out all"
+        )
 
 
 def _train(run: GridRun, todo: list[Job], trained: set[str], options: RunOptions, progress: Progress) -> None:

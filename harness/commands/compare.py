@@ -59,6 +59,7 @@ def command(first: str, second: str, out: Path, seeds: bool, figure: Path | None
     if figure:
         from reports.figures.comparison import comparison
 
+        figure.parent.mkdir(parents=True, exist_ok=True)
         figure.write_text(comparison(found).file, encoding="utf-8")
         if not as_json:
             click.echo(f"figure: {figure}")

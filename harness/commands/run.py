@@ -142,8 +142,9 @@ def command(ctx: click.Context, **given: Any) -> int:
     if given["plan"]:
         from harness.plan_grid import plan_grid, plan_text
 
-        click.echo(plan_text(plan_grid(grid, options, progress)))
-        return 0
+        groups = plan_grid(grid, options, progress)
+        click.echo(plan_text(groups))
+        return 1 if any(group.faults for group in groups) else 0
     outcomes = run_grid(grid, options, progress)
     click.echo(_table(outcomes))
     click.echo(f"\nruns are in '{given['out']}'; for the report: harness report{_where(given['out'])}")

@@ -94,6 +94,7 @@ def command(
         from reports.plan_figure import draw_plan
 
         title = f"{plan.strategy} on {backbone}"
+        figure.parent.mkdir(parents=True, exist_ok=True)
         figure.write_text(draw_plan(title, plan.stages, epochs).file, encoding="utf-8")
         click.echo(f"figure: {figure}")
 
@@ -114,10 +115,11 @@ def _plan(model: StagedModel, text: str, epochs: int, lr: float, classes: int, *
     from harness.costs import CostModel
     from harness.freezing import frozen_random, prefix_stages
     from harness.planner import plan_cell, tapped_cuts
-    from harness.plugins import load_strategy
+    from harness.plugins import blamed, load_strategy
 
-    strategy, _, name = load_strategy(text)
-    recipe = strategy.recipe(model.describe(), epochs)
+    strategy, plugin, name = load_strategy(text)
+    with blamed(STRATEGIES, plugin, f"strategy '{plugin}'", "can't be planned"):
+        recipe = strategy.recipe(model.describe(), epochs)
     model = transformed(model, recipe.taps, recipe.adapters, classes)
     stages = model.describe()
     plan = plan_cell(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from core.small import Small, small_net, write_plugin
-from harness import run_cell
+from harness import jobs, run_cell
 
 COMMON = ("--epochs", "2", "--batch-size", "16", "--threads", "1", "--device", "cpu", "--quiet")
 
@@ -74,3 +74,107 @@ def test_memory_that_runs_out_fails_one_cell_by_name(harness, images, tmp_path, 
     assert sorted(line.split()[0] for line in lines) == ["done", "done", "failed"]
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
+
+
+class Faulty:
+    """A strategy whose code has a mistake."""
+
+    source = summary = "a test"
+
+    def recipe(self, stages, epochs):
+        return {}["learning rate"]
+
+
+class Nothing(Faulty):
+    def recipe(self, stages, epochs):
+        return None
+
+
+class Unbuilt(Small):
+    name = "unbuilt"
+
+    def build(self, weights, num_classes, head):
+        raise ZeroDivisionError("a fault of the plugin")
+
+
+class Misnamed(Small):
+    name = "another"
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch, site):
+    points = {
+        "harness.strategies": {
+            "faulty": "core.test_cell_failures:Faulty",
+            "nothing": "core.test_cell_failures:Nothing",
+        },
+        "harness.backbones": {
+            "unbuilt": "core.test_cell_failures:Unbuilt",
+            "misnamed": "core.test_cell_failures:Misnamed",
+        },
+    }
+    monkeypatch.syspath_prepend(write_plugin(tmp_path / "more", "faulty-plugins", points))
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_strategy_that_cannot_be_planned_fails_its_own_cells_only(harness, images, tmp_path):
+    fault = "strategy 'faulty' of package faulty-plugins can't be planned: KeyError: 'learning rate'"
+    words = ["--backbone", "small"]
+    for name in ("faulty", "head_only", "nothing"):
+        words += ["--strategy", name]
+    given = ("run", "--data", f"folder={images}", *words, *COMMON)
+    status, output, errors = harness(*given, "--plan")
+    assert status == 1
+    assert f"  not faulty lr=0.001 seed=0: {fault}\n" in output
+    assert output.count("  not ") == 2
+    status, output, errors = harness(*given)
+    assert status == 1
+    assert "Traceback" not in output + errors
+    found = records(tmp_path)
+    assert {k[1]: r["status"] for k, r in found.items()} == {
+        "faulty": "failed",
+        "nothing": "failed",
+        "head_only": "done",
+    }
+    assert found["small", "faulty"]["error"] == fault
+    assert found["small", "faulty"]["strategy"]["trainable"] == 0
+    assert "strategy 'nothing' of package faulty-plugins" in found["small", "nothing"]["error"]
+    assert harness(*given)[0] == 1, "what failed is tried again"
+    assert harness("show", "plan", "--backbone", "small", "--strategy", "faulty")[::2] == (
+        2,
+        f"harness: {fault}\n",
+    )
+
+
+@pytest.mark.usefixtures("faulty")
+@pytest.mark.parametrize(
+    ("backbone", "text"),
+    [
+        (
+            "unbuilt",
+            "backbone 'unbuilt' of package faulty-plugins can't be built: ZeroDivisionError: a fault",
+        ),
+        ("misnamed", "backbone 'misnamed' of package faulty-plugins calls itself 'another'"),
+    ],
+)
+def test_a_backbone_that_cannot_be_planned_is_one_line(harness, images, backbone, text):
+    status, _, errors = harness("run", "--data", f"folder={images}", "--backbone", backbone, *COMMON)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert errors.startswith(f"harness: {text}")
+
+
+@pytest.mark.usefixtures("site")
+def test_a_done_cell_of_other_code_is_said_and_stays(harness, images, tmp_path, monkeypatch):
+    given = ("run", "--data", f"folder={images}", "--backbone", "small", *COMMON[:-1])
+    assert "come from other code" not in harness(*given)[2]
+    assert "come from other code" not in harness(*given)[2]
+    monkeypatch.setattr(jobs, "code_digest", lambda plugins: "0" * 64)
+    status, output, errors = harness(*given)
+    assert (status, "done before" in output) == (0, True)
+    (line,) = [line for line in errors.splitlines() if "come from other code" in line]
+    words = line.split("'")[1].split()
+    assert words[0] == "harness"
+    assert harness(*words[1:])[0] == 0
+    status, output, errors = harness(*given)
+    assert "done before" not in output
+    assert "come from other code" not in errors

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from core.small import small_net
+from harness import pool
 from harness.backbones.torchvision import TorchvisionBackbone
 from harness.contracts import Plan, Recipe, Segment, freeze, train
 from harness.costs import CostModel, GridSize
 from harness.plan_grid import plan_grid, plan_text
 from harness.planner import plan_cell
 from harness.plugins import load_strategy
+from harness.prefix import compute_prefix
 from harness.progress import Progress
 from harness.run import RunOptions, run_grid
 from harness.spec import DataSpec, Grid, TrainSpec
@@ -162,3 +164,33 @@ def test_augmented_prefixes_count_once_an_epoch_and_seed(tmp_path, images):
     prefix = CostModel(model).forward(0, 4)
     assert group.shared - plain.shared == prefix * (48 * 3 * 2 + 12 - 60)
     assert group.alone == plain.alone
+
+
+@pytest.mark.usefixtures("site")
+def test_what_an_earlier_group_left_is_not_counted_again(tmp_path, images, monkeypatch):
+    """A pass to block 2 and one from there to the pooled features, which the group between has no use for."""
+    grid = replace(
+        GRID, strategies=("lora_conv[blocks=1]", "head_only"), lrs=(1e-2,), heads=("own", "linear")
+    )
+    groups, options = planned(grid, tmp_path / "runs", images)
+    assert [[(c.cut, c.where) for c in g.cuts] for g in groups] == [
+        [(2, "in memory")],
+        [(4, "in memory")],
+        [(2, "there since group 1")],
+        [(4, "in memory")],
+    ]
+    costs = CostModel(small_net())
+    head = replace(grid, strategies=("head_only",), heads=("own",))
+    (alone,), _ = planned(head, tmp_path / "runs", images)
+    assert alone.shared - groups[1].shared == 60 * costs.forward(0, 2)
+    passes = []
+
+    def counting(model, start, stores, *rest, **options):
+        passes.append((start, max(stores)))
+        return compute_prefix(model, start, stores, *rest, **options)
+
+    monkeypatch.setattr(pool, "compute_prefix", counting)
+    run_grid(grid, options, Progress(quiet=True))
+    assert passes == [(0, 2), (2, 4), (2, 4)]
+    assert groups[0].shared - groups[2].shared == 60 * costs.forward(0, 2)
+    assert groups[1].shared == groups[3].shared

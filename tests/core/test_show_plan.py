@@ -73,14 +73,25 @@ def test_vgg16s_last_block(harness):
 def test_a_strategy_of_several_segments_with_a_figure(harness, tmp_path, monkeypatch):
     points = {"harness.strategies": {"slow": "core.test_show_plan:Slow"}}
     monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", "slow-plugin", points))
-    words = ("--backbone", "small", "--strategy", "slow", "--epochs", 5, "--lr", "1e-2", "--figure", "a.svg")
+    words = (
+        "--backbone",
+        "small",
+        "--strategy",
+        "slow",
+        "--epochs",
+        5,
+        "--lr",
+        "1e-2",
+        "--figure",
+        "new/a.svg",
+    )
     status, output, errors = harness("show", "plan", *words)
     assert (status, errors) == (0, "")
     found = table(output)
     assert found["block1"] == ["body", "240", "240", "3-5: 1e-3", "epochs 1-2", "0.000"]
     assert found["fc"] == ["classifier", "272", "272", "3-5: 0.01", "epochs 1-2", "0.000"]
     assert found["head"] == ["head", "34", "34", "0.01", "0.000"]
-    text = (tmp_path / "a.svg").read_text()
+    text = (tmp_path / "new" / "a.svg").read_text()
     words = [e.text for e in ElementTree.fromstring(text).iter() if e.tag.endswith("text")]
     assert "slow on small" in words
     assert "block1 (240)" in words
