@@ -1,11 +1,13 @@
 """Networks that are cut by their traced graph: the fold over the stages is their own forward pass."""
 
 import copy
+import re
 import warnings
 
 import pytest
 import timm
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -245,3 +247,54 @@ def test_the_families_of_timm(capsys):
         print(f"\ntimm {timm.__version__}: {len(cut)} families cut, {len(known)} in stages")
     assert len(cut) >= 60
     assert len(known) >= 90
+
+
+def torchvision_families():
+    """By the class of the network and, where one class has several versions, by version: the smallest."""
+    models, found = torchvision.models, {}
+    for name in TorchvisionBackbone.names():
+        module = models.get_model_builder(name).__module__
+        version = re.match(r"[a-z]+(_v\d|_[xy]_|next|net)?", name)[0] + "_bn" * name.endswith("_bn")
+        found.setdefault((module, version), []).append(name)
+    return [
+        min(names, key=lambda n: models.get_model_weights(n).DEFAULT.meta["num_params"])
+        for names in found.values()
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TorchvisionBackbone.names())
+def test_every_network_of_torchvision_is_cut(name):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = TorchvisionBackbone(name).build("none", 2, "own")
+    assert model.cuttable
+    roles = list(model.roles.values())
+    assert roles.count("body") >= 3
+    assert roles.index("head") == len(roles) - 1
+    stages = model.describe()
+    assert sorted(p.name for s in stages for p in s.parameters) == sorted(
+        n for n, _ in model.parts.named_parameters()
+    )
+    first = next(i for i, s in enumerate(stages) if s.parameters)
+    assert stages[first].role == "body", "what comes before the first body stage has no parameters"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", torchvision_families())
+def test_the_families_of_torchvision_are_cut_exactly(name):
+    """On real numbers, at every boundary of stages, against torchvision's own forward pass."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # googlenet's and inception's initialisation
+        model, native, preprocess = built(TorchvisionBackbone, name)
+    assert model.cuttable
+    images = pixels(preprocess.size, 1)
+    with torch.no_grad():
+        expected = native(model.normalize(images))
+        x, last = images, len(model.stage_names)
+        for index in range(last):
+            x = model.section(index, index + 1)(x)
+            if index + 1 < last:
+                assert torch.equal(model.section(index + 1, last)(x), expected), index
+    assert torch.equal(x, expected)
+    assert expected.std() > 0
