@@ -447,6 +447,8 @@ def test_a_mistake_in_the_file_is_named(harness, tmp_path, text, message):
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.usefixtures("site")
 def test_a_signal_ends_a_run_which_then_can_go_on(harness, images, tmp_path, number, expected):
+    # It is ignored where a shell began the tests in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ended = threading.Event()
 
     def send():
