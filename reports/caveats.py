@@ -55,9 +55,9 @@ def _images(settings: Sequence[Setting], rows: Sequence[Comparison]) -> Iterator
     groups = next((c.groups for c in rows if c.groups is not None), None)
     if groups is not None:
         yield (
-            f"The test images belong to {count(groups)} groups (people, say), and images of one group are "
-            "alike: the comparisons exchange or resample whole groups. Wilson's intervals of single cells "
-            "don't know of groups and are too narrow."
+            f"The test images belong to {count(groups)} groups (people, say), and images of one group may "
+            "be alike: the comparisons exchange or resample whole groups. Wilson's intervals of single cells "
+            "don't know of groups and are too narrow where they are."
         )
 
 

@@ -60,8 +60,6 @@ def _best(
             f"Best group: {listing(standing.best)}. {first.name} ranks first by {by} and reaches "
             f"{figure(first)} on the test images, which don't tell it from "
             f"{'the other' if len(standing.best) == 2 else 'the others'} of the group.",
-            *_collapsed_in_group(settings, standing.best),
-            *_far_in_group(settings, standing.best),
         ]
     elif standing.best and found["first"]:
         text = [f"Best by {by}: {first.name}. On the test images it reaches {figure(first)}."]
@@ -72,6 +70,8 @@ def _best(
         worst_p = max(c.adjusted for c in rows for s in found["first"] if _is(c, first, s))
         text.append(f"The test confirms that it is better than {listing(gaps)}; corrected {p_value(worst_p)}"
                     f"{' or less' if len(gaps) > 1 and worst_p >= 1e-4 else ''}.")  # fmt: skip
+    if standing.best[1:]:
+        text += (*_collapsed_in_group(settings, standing.best), *_far_in_group(settings, standing.best))
     if found["second"]:
         text.append(
             f"The test contradicts the ranking, so that no best is named: "

@@ -45,7 +45,7 @@ def other_seeds(record: Record, beside: Iterable[Record]) -> tuple[Record, ...]:
 
     def asked(r: Record) -> tuple[object, ...]:
         digests = r.result.digests if r.result else {}
-        return replace(r.spec, seed=0), digests.get("data"), digests.get("split"), digests.get("base")
+        return replace(r.spec, seed=0), digests.get("data"), digests.get("split"), digests.get("weights")
 
     seeds = {r.spec.seed: r for r in beside if r.result is not None and asked(r) == asked(record)}
     return tuple(seeds[s] for s in sorted(seeds | {record.spec.seed: record}) if s in seeds) or (record,)

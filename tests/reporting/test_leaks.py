@@ -57,6 +57,18 @@ SEEN = Leakage(
 COPIES = {IDS[0], IDS[149], IDS[3], IDS[120]}
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [(SEEN, "150 test images (4 of them with a copy in training)"), (None, "saw in training")],
+)
+def test_the_summary_calls_no_image_unseen_that_has_a_copy(tmp_path: Path, found, said: str) -> None:
+    write_report(build_report(load_records(runs(tmp_path / "runs", found))), tmp_path / "out")
+    for name in ("report.md", "index.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert said in text
+        assert ("saw in training" in text) is (found is None)
+
+
 def test_counts_and_intervals(tmp_path: Path) -> None:
     folders = runs(tmp_path, SEEN)
     leaks = leaks_of(folders)

@@ -251,6 +251,18 @@ def test_failed_runs_alone_seeds_and_a_diverged_run(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("weights", ["none", "imagenet"])
+def test_a_network_without_weights_is_not_said_to_have_learned(tmp_path, weights):
+    write([fake_run(tmp_path, weights=weights)], tmp_path / "out")
+    for name in ("report.md", "index.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert ("A network that begins at random (torchvision:vgg16) is trained to tell" in text) is (
+            weights == "none"
+        )
+        assert ("A network that learned to see on other images" in text) is (weights != "none")
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_one_comparison_is_not_corrected(tmp_path):
     write([fake_run(tmp_path, strategy=s) for s in ("head_only", "full")], tmp_path / "out")
     for name in ("report.md", "index.html"):
