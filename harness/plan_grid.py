@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from harness import kept
 from harness.backbones.staged import StagedModel
@@ -13,6 +14,7 @@ from harness.feature_keys import describe_prefix, feature_keys, views
 from harness.jobs import Job
 from harness.placement import SHARE, Placement, show_bytes
 from harness.planner import Group, group_cells
+from harness.pool import IMAGES_SHARE, image_geometry
 from harness.prefix import row_shapes
 from harness.progress import Progress
 from harness.run import GridRun, RunOptions, prepare, settled
@@ -58,8 +60,7 @@ def plan_grid(grid: Grid, options: RunOptions, progress: Progress) -> tuple[Grou
     """The plan of every group that ``run_grid`` would train, in its order; no image is decoded."""
     run, jobs = prepare(grid, options, progress)
     undone_first = sorted(jobs, key=lambda job: settled(job.folder))
-    pool: dict[int, _Held] = {}
-    groups = []
+    pool, groups = _Pool({}, None), []
     for number, group in enumerate(group_cells((job, job.network) for job in undone_first), 1):
         plan, pool = _group(run, group, number, pool)
         groups.append(plan)
@@ -68,7 +69,7 @@ def plan_grid(grid: Grid, options: RunOptions, progress: Progress) -> tuple[Grou
 
 @dataclass(frozen=True)
 class _Held:
-    """Activations that a group leaves to the next ones, as ``FeaturePool`` holds them."""
+    """Activations that a group leaves to the next ones."""
 
     keys: Mapping[str, kept.FeatureKey]
     group: int
@@ -76,9 +77,23 @@ class _Held:
     place: str
 
 
-def _group(
-    run: GridRun, group: Group[Job], number: int, pool: Mapping[int, _Held]
-) -> tuple[GroupPlan, dict[int, _Held]]:
+class _Images(NamedTuple):
+    """Decoded images: for which networks, their bytes, where they lie."""
+
+    geometry: str
+    nbytes: int
+    place: str
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """What ``FeaturePool`` would hold: activations by cut, decoded images."""
+
+    held: Mapping[int, _Held]
+    images: _Images | None
+
+
+def _group(run: GridRun, group: Group[Job], number: int, pool: _Pool) -> tuple[GroupPlan, _Pool]:
     """The plan of one group, and what the pool holds after it."""
     undone = [job for job in group.cells if not settled(job.folder)]
     todo = [job for job in undone if not job.fault]
@@ -92,7 +107,7 @@ def _group(
         views=len(views(run.pool.conditions)),
         batch=run.grid.train.batch_size,
     )
-    cuts, held = _cuts(run, model, todo, number, pool) if todo else ((), dict(pool))
+    cuts, after = _cuts(run, model, todo, number, pool) if todo else ((), pool)
     nowhere = {cut.cut for cut in cuts if cut.where == _PLACES["nowhere"]}
     cells = [(costs.cell(job.plan, size), nowhere & set(job.plan.cuts)) for job in todo]
     plan = GroupPlan(
@@ -101,11 +116,13 @@ def _group(
         cuts=cuts,
         alone=sum(cell.alone for cell, _ in cells),
         shared=sum(cell.alone if again else cell.suffix for cell, again in cells)
-        + _prefix_cost(run, costs, todo, size, cuts, pool=[c for c, h in held.items() if h.group < number]),
+        + _prefix_cost(
+            run, costs, todo, size, cuts, have={c for c, h in after.held.items() if h.group < number}
+        ),
         faults=tuple(f"{job.spec.label}: {job.fault}" for job in undone if job.fault),
         network=f"{group.cells[0].spec.backbone}, head {group.cells[0].spec.head}",
     )
-    return plan, held
+    return plan, after
 
 
 def _prefix_cost(
@@ -114,7 +131,7 @@ def _prefix_cost(
     jobs: Sequence[Job],
     size: GridSize,
     cuts: Sequence[CutPlan],
-    pool: Sequence[int],
+    have: set[int],
 ) -> float:
     """Of the passes over the images, each from the nearest cut that is in the pool or kept from before."""
     stored = {cut.cut: cut for cut in cuts if cut.where != _PLACES["nowhere"]}
@@ -122,7 +139,7 @@ def _prefix_cost(
         epochs = run.grid.train.epochs * len({job.spec.seed for job in jobs})
         once = costs.forward(0, max(stored)) if stored else 0
         return float(once * (size.train * epochs + size.val + size.test))
-    have = {*pool, *(cut for cut, plan in stored.items() if plan.where == _KEPT)}
+    have = have | {cut for cut, plan in stored.items() if plan.where == _KEPT}
     passes: dict[int, int] = {}  # from where -> the deepest cut
     for cut in sorted(stored.keys() - have):
         passes[max((h for h in have if h < cut), default=0)] = cut
@@ -131,15 +148,21 @@ def _prefix_cost(
 
 
 def _cuts(
-    run: GridRun, model: StagedModel, jobs: Sequence[Job], number: int, pool: Mapping[int, _Held]
-) -> tuple[tuple[CutPlan, ...], dict[int, _Held]]:
+    run: GridRun, model: StagedModel, jobs: Sequence[Job], number: int, pool: _Pool
+) -> tuple[tuple[CutPlan, ...], _Pool]:
     """What a group takes, and what the pool holds after it; the same choices as ``FeaturePool.get``."""
     wanted = tuple(sorted({cut for job in jobs for cut in job.plan.cuts if cut}))
     conditions, name = run.pool.conditions, jobs[0].spec.backbone
-    useful = {cut for cut in pool if cut < max(wanted, default=0)}
+    useful = {cut for cut in pool.held if cut < max(wanted, default=0)}
     keys = {cut: feature_keys(model, name, cut, run.data, conditions) for cut in {*useful, *wanted}}
-    held = {cut: left for cut, left in pool.items() if keys.get(cut) == left.keys}
-    room = _room(run, held)
+    held = {cut: left for cut, left in pool.held.items() if keys.get(cut) == left.keys}
+    keep = run.options.keep_features
+    before = {c for c in wanted if keep and all(kept.find(key) is not None for key in keys[c].values())}
+    near = min({*held, *before}, default=0)
+    images = pool.images
+    if any(not 0 < near < cut for cut in set(wanted) - held.keys() - before):
+        images = _images(run, model, held, images)
+    room = _room(run, held, images)
     shapes = row_shapes(model, wanted, conditions.autocast) if wanted else {}
     count, found = len(run.data.table), []
     for cut in wanted:
@@ -150,9 +173,9 @@ def _cuts(
             where = _EPOCH
         elif cut in held:
             where = f"there since group {held[cut].group}"
-        elif run.options.keep_features and all(kept.find(key) is not None for key in keys[cut].values()):
+        elif cut in before:
             where = _KEPT
-        elif run.options.keep_features:
+        elif keep:
             where = "in a kept file"
         else:
             place = room.choose(nbytes)
@@ -161,12 +184,29 @@ def _cuts(
             held[cut] = _Held(keys[cut], number, nbytes, place)
         prefix = describe_prefix(model, name, (cut,))
         found.append(CutPlan(cut, prefix, count, len(keys[cut]), nbytes, where))
-    return tuple(found), held
+    if any(0 in job.plan.cuts for job in jobs):
+        images = _images(run, model, held, images)
+    return tuple(found), _Pool(held, images)
 
 
-def _room(run: GridRun, held: Mapping[int, _Held]) -> Placement:
+def _images(run: GridRun, model: StagedModel, held: Mapping[int, _Held], there: _Images | None) -> _Images:
+    """The decoded images that this network takes, as they are ``there`` or beside what is ``held``."""
+    geometry, size = image_geometry(model), model.preprocess.size
+    if there and there.geometry == geometry:
+        return there
+    room, nbytes = _room(run, held, None), len(run.data.table) * size * size * 3
+    room.device_left = int(room.device_left * IMAGES_SHARE)
+    room.memory_left = int(room.memory_left * IMAGES_SHARE)
+    return _Images(geometry, nbytes, room.choose(nbytes))
+
+
+def _room(run: GridRun, held: Mapping[int, _Held], images: _Images | None) -> Placement:
     """Room beside what the pool would hold by then."""
-    taken = {p: sum(h.nbytes for h in held.values() if h.place == p) for p in ("device", "memory")}
+    taken = {"device": 0, "memory": 0}
+    lying = [(h.place, h.nbytes) for h in held.values()] + ([(images.place, images.nbytes)] if images else [])
+    for place, nbytes in lying:
+        if place in taken:
+            taken[place] += nbytes
     if run.pool.budget is not None:
         return run.pool.placement(sum(taken.values()))
     room = run.pool.placement()

@@ -171,6 +171,8 @@ def _with_options(cls: Any, name: str, text: str) -> Any:
         key, equals, value = (p.strip() for p in part.partition("="))
         if key not in known:
             raise UnknownName(f"option of {name}", key, known)
+        if key in given:
+            raise UsageError(f"bad strategy {name}[{text}]: {key} is there twice")
         declared = known[key].type
         kind = declared.__name__ if isinstance(declared, type) else str(declared)
         given[key] = _typed(f"{name}[{part}]", kind, value if equals else "")

@@ -21,7 +21,7 @@ from harness.progress import Progress
 from harness.runtime import give_back_freed_memory
 from harness.stores import Store, make_store
 
-_IMAGES_SHARE = 0.5  # of the room for activations may hold decoded images
+IMAGES_SHARE = 0.5  # of the room for activations may hold decoded images
 _CPU = torch.device("cpu")
 
 Keys = Mapping[int, Mapping[str, kept.FeatureKey]]  # by cut and view
@@ -85,16 +85,17 @@ class FeaturePool:
 
     def images(self, model: StagedModel) -> FeatureSource:
         """The decoded images as this network takes them, decoded once for all that take them so."""
-        p = model.preprocess
-        geometry = f"{p.size} {p.resize} {p.interpolation}"
+        geometry = image_geometry(model)
         if geometry not in self._images:
             self._images.clear()
             count, began = len(self.data.table), time.perf_counter()
             room = self.placement()
-            room.memory_left = int(room.memory_left * _IMAGES_SHARE)
-            room.device_left = int(room.device_left * _IMAGES_SHARE)
+            room.memory_left = int(room.memory_left * IMAGES_SHARE)
+            room.device_left = int(room.device_left * IMAGES_SHARE)
             with self.progress.task(f"decoding {count} images", count, "images") as task:
-                images, where = read_images(self.data.table, p, self.workers, room, task.advance)
+                images, where = read_images(
+                    self.data.table, model.preprocess, self.workers, room, task.advance
+                )
             self._images[geometry] = images, where in ("device", "memory")
             self.decode_s = time.perf_counter() - began
             self.progress.say(f"{count} images decoded: {self.decode_s:.1f} s")
@@ -225,6 +226,12 @@ class FeaturePool:
         places = ", ".join(store.words for store in stores.values())
         seconds = time.perf_counter() - began
         self.progress.say(f"frozen prefix, {title}, of {count} images: {seconds:.1f} s, {places}")
+
+
+def image_geometry(model: StagedModel) -> str:
+    """Networks with the same take the same decoded images."""
+    p = model.preprocess
+    return f"{p.size} {p.resize} {p.interpolation}"
 
 
 def loader(source: FeatureSource, view: str) -> Load:

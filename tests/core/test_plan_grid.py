@@ -148,6 +148,20 @@ def test_a_plan_knows_flips_budgets_kept_features_and_what_is_done(tmp_path, ima
 
 
 @pytest.mark.usefixtures("site")
+def test_a_plan_leaves_room_for_the_images(tmp_path, images, monkeypatch):
+    """180 KiB of them; 240 KiB of activations in two views fit into the budget alone, not beside them."""
+    flipped = replace(GRID, strategies=("last_block",), lrs=(1e-2,), train=replace(GRID.train, flip=True))
+    said = []
+    monkeypatch.setattr(Progress, "say", lambda self, text: said.append(text))
+    for budget, place in ((360 * 1024, "in a mapped file"), (440 * 1024, "in memory")):
+        (group,), options = planned(flipped, tmp_path / place, images, cache_budget=budget)
+        assert [c.where for c in group.cuts] == [place]
+        run_grid(flipped, options, Progress(quiet=True))
+        assert [line.endswith(place) for line in said if line.startswith("frozen prefix")] == [True]
+        said.clear()
+
+
+@pytest.mark.usefixtures("site")
 def test_full_training_shares_no_prefix(tmp_path, images):
     (group,), _ = planned(replace(GRID, strategies=("full",)), tmp_path / "runs", images)
     assert group.cuts == ()

@@ -205,6 +205,7 @@ def test_the_canonical_text_names_every_option_and_means_the_same(typed):
         ("typed[deep=perhaps]", "'perhaps' is not a bool"),
         ("typed[k]", r"typed\[k\]"),
         ("typed[kk=1]", "unknown option of typed 'kk'; did you mean 'k'"),
+        ("typed[k=1,k=2]", "k is there twice"),
         ("needs", "needs option 'depth'"),
         ("needs[names=[]]", "needs option 'depth'"),
         ("typed[k=1", "bad strategy"),
