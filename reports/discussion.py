@@ -104,22 +104,21 @@ def _far_in_group(settings: Sequence[Setting], best: Sequence[str]) -> Iterator[
     The errors that images add to the two means are taken as independent, which is too careful for the same
     images. Those that collapsed have a sentence of their own.
     """
-    first = settings[0]
-    far = []
+    first, far = settings[0], []
     for s in settings[1:]:
         if s.name not in best or s.collapsed or not (first.over_seeds and s.over_seeds):
             continue
-        by_images = NormalDist().inv_cdf(1 - ALPHA / 2) * hypot(
-            first.over_seeds.se_images, s.over_seeds.se_images
-        )
-        if first.accuracy.mean - s.accuracy.mean > by_images:
-            far.append(f"{s.name} (by {_gap(first, s)} points)")
+        se = hypot(first.over_seeds.se_images, s.over_seeds.se_images)
+        if first.accuracy.mean - s.accuracy.mean > NormalDist().inv_cdf(1 - ALPHA / 2) * se:
+            far.append(s)
     if far:
         are, stay = ("is", "it stays") if len(far) == 1 else ("are", "they stay")
+        few, many = (pick(len(s.cells) for s in (first, *far)) for pick in (min, max))
+        seeds = f"{few} seeds each" if few == many else f"{few} to {many} seeds"
+        gaps = listing([f"{s.name} (by {_gap(first, s)} points)" for s in far])
         yield (
-            f"Further behind the first than the choice of test images explains {are} {listing(far)}; "
-            f"{stay} in the group because so few seeds can't rule out chance between seeds. More (--seed) "
-            "would tell."
+            f"Further behind the first than the choice of test images explains {are} {gaps}; {stay} in the "
+            f"group because {seeds} can't rule out chance between seeds. More (--seed) would tell."
         )
 
 
