@@ -25,6 +25,12 @@ KINDS: Mapping[str, str] = {
     FAMILIES: "backbone family",
     DATASETS: "dataset",
 }
+# What contracts.py asks of each.
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    STRATEGIES: ("source", "summary", "recipe"),
+    BACKBONES: ("name", "default_weights", "build"),
+    DATASETS: ("name", "default_target", "default_split", "needs_path", "read"),
+}
 
 # Short names for the networks that people ask for most; everything else is FAMILY:NAME.
 SHORT_NAMES: Mapping[str, str] = {
@@ -128,10 +134,10 @@ def load_backbone(name: str) -> Any:
     offered = find(BACKBONES)
     if full not in offered and full not in clashes(BACKBONES):
         raise UnknownName("backbone", name, [*offered, *SHORT_NAMES, *(f"{f}:NAME" for f in find(FAMILIES))])
-    backbone = load(BACKBONES, full, "backbone")()
-    if (own := getattr(backbone, "name", None)) != full:  # records hold the one name, and are read with it
+    backbone = _made(BACKBONES, full)
+    if backbone.name != full:  # records hold the one name, and are read with it
         raise PluginError(
-            f"backbone '{full}' of package {offered[full].package} calls itself '{own}': "
+            f"backbone '{full}' of package {offered[full].package} calls itself '{backbone.name}': "
             "the name of its entry point and its own have to be the same"
         )
     return backbone
@@ -139,7 +145,18 @@ def load_backbone(name: str) -> Any:
 
 def load_dataset(name: str) -> Any:
     """A dataset by name."""
-    return load(DATASETS, name, "dataset")()
+    return _made(DATASETS, name)
+
+
+def _made(group: str, name: str, **options: object) -> Any:
+    """An instance of a plugin; PluginError where its constructor fails or it lacks what its kind needs."""
+    shown, cls = f"{KINDS[group]} '{name}'", load(group, name, KINDS[group])
+    with blamed(group, name, shown, "can't be made"):
+        made = cls(**options)
+    absent = [part for part in _PARTS[group] if not hasattr(made, part)]
+    if absent:
+        raise PluginError(f"{shown} of package {find(group)[name].package} has no '{absent[0]}'")
+    return made
 
 
 _SPEC = re.compile(r"(?P<name>[A-Za-z_][\w.-]*)(?:\[(?P<options>.*)\])?")
@@ -180,7 +197,7 @@ def _with_options(cls: Any, name: str, text: str) -> Any:
     absent = [k for k in required if k not in given]
     if absent:
         raise UsageError(f"strategy {name} needs option '{absent[0]}': {name}[{absent[0]}=...]")
-    return cls(**given)
+    return _made(STRATEGIES, name, **given)
 
 
 def _typed(where: str, kind: str, value: str) -> Any:

@@ -34,7 +34,7 @@ class Deciding(torch.nn.Module):
 
 
 class Undecided(Small):
-    name = "undecided"
+    name = "odd_undecided"
 
     def build(self, weights, num_classes, head):
         model = small_net(num_classes, covered=False)
@@ -42,7 +42,13 @@ class Undecided(Small):
         return model
 
 
+class OddSmall(Small):
+    name = "odd_small"
+
+
 class Unfinished(Small):
+    name = "odd_unfinished"
+
     def build(self, weights, num_classes, head):
         raise RuntimeError("not written yet")
 
@@ -61,7 +67,7 @@ def strange(tmp_path, monkeypatch):
             "odd_undecided": "core.test_list_backbones:Undecided",
             "odd_unfinished": "core.test_list_backbones:Unfinished",
             "odd_broken": "no_such_module:X",
-            "odd_small": "core.small:Small",
+            "odd_small": "core.test_list_backbones:OddSmall",
         },
         "harness.backbone_families": {
             "aaa": "no_such_module:X",

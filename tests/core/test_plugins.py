@@ -37,6 +37,16 @@ class Needs:
 class Plain:
     source = "a test"
     summary = "no dataclass"
+    def recipe(self, stages, epochs):
+        return Recipe((Segment(epochs, Plan((train(),))),))
+
+class Sourceless:
+    summary = "without a source"
+    recipe = Plain.recipe
+
+class Unmade(Plain):
+    def __init__(self):
+        raise RuntimeError("no such licence")
 """
 
 
@@ -99,6 +109,20 @@ def test_a_broken_plugin_is_named_and_the_others_work(install):
         plugins.load_strategy("absent")
     assert plugins.load_strategy("typed")[1] == "typed"
     assert plugins.load_strategy("head_only")[1] == "head_only"
+
+
+def test_a_plugin_that_is_incomplete_is_named_before_anything_is_trained(install):
+    points = {"sourceless": "plugged_in:Sourceless", "unmade": "plugged_in:Unmade"}
+    install("broken-plugin", points)
+    install("broken-plugin-2", {"sourceless": "plugged_in:Sourceless"}, plugins.DATASETS)
+    with pytest.raises(PluginError, match=r"'sourceless' of package broken-plugin has no 'source'$"):
+        plugins.load_strategy("sourceless")
+    with pytest.raises(
+        PluginError, match=r"'unmade' of package broken-plugin can't be made: .*no such licence$"
+    ):
+        plugins.load_strategy("unmade")
+    with pytest.raises(PluginError, match=r"dataset 'sourceless' of package broken-plugin-2 has no 'name'$"):
+        plugins.load_dataset("sourceless")
 
 
 def test_two_packages_that_claim_one_name_are_both_named(install):
