@@ -42,8 +42,9 @@ def blues() -> Colormap:
 
 
 def short(name: str, most: int = 18) -> str:
-    """The name, cut after ``most`` characters."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """The name in at most ``most`` characters, cut within: its end (rate, seed) tells settings apart."""
+    end = most // 2
+    return name if len(name) <= most else f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
 
 
 def share(value: float | None) -> str:

@@ -12,6 +12,7 @@ from sklearn import metrics
 
 from harness.verdicts import DIVERGED
 from reports import figures
+from reports.figures.parts import short
 from reports.figures.stability import edge
 from reports.overlap import MOST_CELLS
 from reports.records import load_records
@@ -140,6 +141,13 @@ def test_marks_that_lie_on_each_other_share_their_number(tmp_path):
     drawn = figures.cost_figure(1, experiment(runs).costs).drawn
     assert drawn.count(">2, 3<") == 2  # once a panel
     assert not re.search(">[23]<", drawn)
+
+
+def test_long_names_keep_what_tells_them_apart():
+    long = "backbone_finetuning[at=none,train_norm=no], lr 1e-3, seed 1"
+    assert short(long, 34) == "backbone_finetun…, lr 1e-3, seed 1"
+    assert len(short(long, 34)) == 34
+    assert short("head_only, lr 1e-3", 18) == "head_only, lr 1e-3"
 
 
 def test_memory_is_compared_only_where_all_have_it(tmp_path):
