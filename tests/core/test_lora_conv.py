@@ -280,7 +280,10 @@ def test_the_plan_of_a_grid_counts_adapters(harness, images):
     words = ("run", "--data", f"folder={images}", "--backbone", "small", "--lr", "1e-3", "--threads", "1")
     status, output, errors = harness(*words, "--strategy", "full", "--strategy", "lora_conv", "--plan")
     assert (status, errors.count("Traceback")) == (0, 0)
-    assert "group 2: 1 cell\n  lora_conv[r=8,alpha=16.0] lr=0.001 seed=0\n  no frozen prefix" in output
+    assert (
+        "group 2 (small, head own): 1 cell\n  lora_conv[r=8,alpha=16.0] lr=0.001 seed=0\n  no frozen prefix"
+        in output
+    )
     model = small_net()
     plain = CostModel(model).forward(0)
     adapted = CostModel(add_adapters(small_net(), ConvLora(8, 16, ("block1", "block2", "block3")))).forward(0)
