@@ -21,7 +21,7 @@ from harness.store import RESULT, RESUME
 
 _CELL = ("--strategy", "last_block", "--lr", "1e-3", "--flip")
 _SMALL = ("--limit", "400", "--batch-size", "32")
-_EPOCHS = 6
+_EPOCHS = 24  # on a quick machine fewer end before there is anything to go on from
 _POLL = 0.002  # seconds
 _GIVE_UP = 300.0
 _MAIN = "from harness.cli import main; main()"
