@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.check import fresh_folder, suite_and_grid, take_finished
+from harness.commands.suite_options import suite_options
 
 if TYPE_CHECKING:
     from harness.spec import Grid
@@ -34,20 +35,7 @@ _TOLD = ("harness", "torch", "torchvision", "numpy", "pillow", "platform", "devi
     show_default=True,
     help="Probability that one more run of the whole suite stays inside all of its bands.",
 )
-@click.option("--data", metavar="NAME=PATH", help="Where the suite's data lie.")
-@click.option("--weights", metavar="NAME|FILE", help="Weights instead of the suite's.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
-@click.option(
-    "--reuse",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Take finished runs from here where code, versions, threads and device are the same.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Leave the runs in this folder, which must be new or empty.  [default: none are left]",
-)
+@suite_options
 @click.option("--write", is_flag=True, help="Write them into the suite's file instead of printing them.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(suite: str, **given: Any) -> None:

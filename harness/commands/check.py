@@ -13,6 +13,7 @@ import click
 
 from harness.commands.data_paths import data_path, weights_variable
 from harness.commands.options import name_and_path
+from harness.commands.suite_options import suite_options
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,23 +31,10 @@ OUTSIDE = 5
 )
 @click.argument("suite", metavar="SUITE")
 @click.option("--match", metavar="TEXT", help="Only expectations whose name contains this.")
-@click.option("--data", metavar="NAME=PATH", help="Where the suite's data lie.")
-@click.option("--weights", metavar="NAME|FILE", help="Weights instead of the suite's.")
+@suite_options
 @click.option("--seed", multiple=True, type=click.IntRange(0), help="Seeds instead of the suite's; repeat.")
 @click.option("--limit", type=click.IntRange(1), help="A look at fewer images: nothing applies then.")
 @click.option("--epochs", type=click.IntRange(1), help="A look at fewer epochs: nothing applies then.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
-@click.option(
-    "--reuse",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Take finished runs from here where code, versions, threads and device are the same.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Leave the runs in this folder, which must be new or empty.  [default: none are left]",
-)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--quiet", is_flag=True, help="Only the table.")
 def command(suite: str, **given: Any) -> int:
