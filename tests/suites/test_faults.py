@@ -23,7 +23,7 @@ from suites.faults import FAULTS, planted
 
 # What costs little: a head, a block, a block in front of frozen norm layers.
 CELLS = {("head_only", 1e-2), ("last_block", 1e-2), ("surgical[block=2]", 1e-2)}
-FRESH = tuple(range(100, 120))  # bands were measured with seeds 0 to 9
+FRESH = tuple(range(200, 220))  # bands were measured with seeds 0 to 9; the faults were made with seed 100 in view
 
 
 @pytest.fixture(autouse=True)
