@@ -26,7 +26,7 @@ from harness.optimizers import make_optimizer
 from harness.pool import loader
 from harness.prefix import compute_prefix, row_shapes
 from harness.progress import Progress
-from harness.run import prepare
+from harness.run_grid import prepare
 from harness.trainer import Failed, fit_together
 
 _PAIRS = 40  # turns of each side, at most

@@ -12,7 +12,7 @@ from harness.code_digest import code_digest
 from harness.errors import HarnessError, RecordError, UsageError
 from harness.plugins import load_backbone, load_dataset, load_strategy
 from harness.progress import Progress
-from harness.run import Outcome, RunOptions, run_grid
+from harness.run_grid import Outcome, RunOptions, run_grid
 from harness.runtime import choose_device, default_threads, environment
 from harness.spec import Grid
 from harness.store import list_runs

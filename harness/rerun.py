@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.errors import RecordError, UsageError
 from harness.progress import Progress
-from harness.run import RunOptions, run_grid
+from harness.run_grid import RunOptions, run_grid
 from harness.spec import Grid, RunSpec
 from harness.store import RESULT, RunFolder
 from harness.trained import recorded_weights

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+TOPS = ("harness", "strategies", "reports")
 LIGHT = (
     "contracts",
     "adaptive",
@@ -120,14 +121,16 @@ def test_the_light_modules_need_no_torch(name):
 def test_commands_import_torch_only_when_they_run(name):
     found = set(imported(name, HARNESS[name], deep=False))
     assert not below(
-        iter(found), "torch", "torchvision", "timm", "harness.run", "harness.backbones", "reports"
+        iter(found), "torch", "torchvision", "timm", "harness.run_grid", "harness.backbones", "reports"
     )
 
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_reports_never_import_torch(name):
     found = set(imported(name, REPORTS[name]))
-    assert not below(iter(found), "torch", "torchvision", "timm", "strategies", "harness.cli", "harness.run")
+    assert not below(
+        iter(found), "torch", "torchvision", "timm", "strategies", "harness.cli", "harness.run_grid"
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_the_trainer_knows_no_files_no_command_line_no_plots(name):
     upper = (
         "store",
         "record",
-        "run",
+        "run_grid",
         "run_cell",
         "checkpoint",
         "jobs",
@@ -154,6 +157,20 @@ def test_the_trainer_knows_no_files_no_command_line_no_plots(name):
 def test_metrics_know_nothing_of_storage_or_torch():
     found = set(imported("harness.metrics", HARNESS["harness.metrics"]))
     assert not below(iter(found), "torch", "harness.store", "harness.record", "pathlib")
+
+
+def test_every_import_of_our_own_leads_somewhere():
+    """Also those that only a command makes when it runs."""
+    own = {**HARNESS, **STRATEGIES, **REPORTS}
+    for name, path in own.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and below(iter([node.module]), *TOPS):
+                assert node.module in own, f"{name} imports {node.module}, which doesn't exist"
+
+
+def test_no_module_takes_the_name_of_a_function_of_the_package():
+    """``from harness import run`` would give whichever of them was imported last."""
+    assert not {"run", "grid", "load_run"} & {n.removeprefix("harness.") for n in HARNESS}
 
 
 def test_no_import_goes_in_a_circle():

@@ -13,8 +13,8 @@ from benchmarks.setting import grid_of, options_of
 from benchmarks.work import Cell, CellResult, Outcome, Work
 from harness.cache_dir import cache_dir
 from harness.progress import Progress
-from harness.run import Outcome as Run
-from harness.run import run_grid
+from harness.run_grid import Outcome as Run
+from harness.run_grid import run_grid
 
 __all__ = ["probe", "run"]
 

@@ -49,7 +49,7 @@ def command(suite: str, **given: Any) -> None:
     seeds = tuple(range(given["first_seed"], given["first_seed"] + given["seeds"]))
     from harness.check import measure
     from harness.progress import Progress
-    from harness.run import RunOptions
+    from harness.run_grid import RunOptions
     from harness.suites.propose import propose
     from harness.suites.write import section, shared_digests
 

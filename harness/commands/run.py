@@ -18,7 +18,7 @@ from harness.plugins import BACKBONES, SHORT_NAMES, STRATEGIES
 from harness.spec import AUGMENTATIONS, CHOICES, Grid, TrainSpec, parse_lr
 
 if TYPE_CHECKING:
-    from harness.run import Outcome
+    from harness.run_grid import Outcome
 
 _EXAMPLES = """\b
 Examples:
@@ -124,7 +124,7 @@ def command(ctx: click.Context, **given: Any) -> int:
     path, grid = _grid(given)
     from harness.placement import parse_bytes
     from harness.progress import Progress
-    from harness.run import RunOptions, run_grid
+    from harness.run_grid import RunOptions, run_grid
 
     progress = Progress(quiet=given["quiet"])
     options = RunOptions(

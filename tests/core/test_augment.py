@@ -13,7 +13,7 @@ from harness.feature_keys import Conditions
 from harness.features import Features
 from harness.placement import make_placement
 from harness.progress import Progress
-from harness.run import RunOptions, run_grid
+from harness.run_grid import RunOptions, run_grid
 from harness.seeding import coins, derive_seed
 from harness.spec import AUGMENTATIONS, DataSpec, Grid, TrainSpec
 

@@ -8,7 +8,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from harness.progress import Progress
-from harness.run import RunOptions, run_grid
+from harness.run_grid import RunOptions, run_grid
 from harness.spec import DataSpec, Grid, TrainSpec
 import torch, harness.fused, harness.pool, harness.backbones.vgg_tiny
 

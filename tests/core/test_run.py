@@ -20,7 +20,7 @@ from harness.data.decode import load_images
 from harness.errors import DataError, Locked, UnknownName, UsageError
 from harness.metrics import scores
 from harness.progress import Progress
-from harness.run import RunOptions, run_grid
+from harness.run_grid import RunOptions, run_grid
 from harness.spec import DataSpec, Grid, TrainSpec
 
 pytestmark = pytest.mark.usefixtures("site")

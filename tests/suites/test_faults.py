@@ -14,7 +14,7 @@ import pytest
 
 from harness.check import check_claims
 from harness.progress import Progress
-from harness.run import RunOptions
+from harness.run_grid import RunOptions
 from harness.runtime import preserved
 from harness.suites import load_suite
 from harness.suites.claims import Claim, Finding, claims
@@ -23,7 +23,8 @@ from suites.faults import FAULTS, planted
 
 # What costs little: a head, a block, a block in front of frozen norm layers.
 CELLS = {("head_only", 1e-2), ("last_block", 1e-2), ("surgical[block=2]", 1e-2)}
-FRESH = tuple(range(200, 220))  # bands were measured with seeds 0 to 9; the faults were made with seed 100 in view
+# Bands were measured with seeds 0 to 9; the faults were made with seed 100 in view.
+FRESH = tuple(range(200, 220))
 
 
 @pytest.fixture(autouse=True)
