@@ -49,8 +49,15 @@ class Evidence:
 
     def figure(self, metric: str) -> float:
         """One of :data:`~harness.suites.bands.METRICS`."""
+        if metric == "moved":
+            return self.moved
         value = self.train_loss if metric == "train_loss" else self.record["test"][metric]
         return math.nan if value is None else float(value)
+
+    @property
+    def moved(self) -> float:
+        """The largest of the stages' relative distances from where their parameters started."""
+        return max(float(s["moved"] or 0.0) for s in self.record["backbone"]["stages"])
 
     @property
     def majority(self) -> float:

@@ -16,9 +16,9 @@ from harness.suites.bands import COLLAPSE_SLACK, Band
 from harness.suites.claims import Cell, near
 from harness.suites.evidence import Evidence
 
-MEASURED = ("accuracy", "loss")
+MEASURED = ("accuracy", "loss", "moved")
 FEWEST = 3  # values without which a spread is not worth the name
-_DECIMALS = 4
+_DECIMALS = {"moved": 6}  # else four
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def propose(measured: Mapping[Cell, Sequence[Evidence]], coverage: float) -> tup
     count = sum(len(v.wanted) for v in values.values())
     each = each_coverage(coverage, count)
     priors = {
-        metric: Prior.fit(v.good[metric] for v in values.values() if metric in v.wanted)
+        metric: Prior.fit(_scaled(metric, v.good[metric]) for v in values.values() if metric in v.wanted)
         for metric in MEASURED
     }
     return tuple(_proposal(cell, measured[cell], found, each, priors) for cell, found in values.items())
@@ -120,8 +120,12 @@ class _Values:
     @property
     def wanted(self) -> tuple[str, ...]:
         """Metrics with enough values for an interval. A collapse has an accuracy, but no loss of its own."""
-        enough = len(self.good["accuracy"]) >= FEWEST
-        return tuple(m for m in MEASURED if enough and (m == "accuracy" or not self.collapsed))
+        if len(self.good["accuracy"]) < FEWEST:
+            return ()
+        still = min(self.good["moved"]) <= 0  # has no logarithm
+        return tuple(
+            m for m in MEASURED if m == "accuracy" or not (self.collapsed or (m == "moved" and still))
+        )
 
 
 def _proposal(
@@ -136,13 +140,13 @@ def _proposal(
     bands: dict[str, Band] = {}
     left_out: tuple[str, ...] = ()
     for metric in values.wanted:
-        resolution = 1 / values.images if metric == "accuracy" else 0.0
-        low, high = prediction_interval(values.good[metric], coverage, resolution, priors[metric])
-        if low <= 0 and (high >= 1 or metric == "loss"):
+        low, high = _interval(metric, values, coverage, priors[metric])
+        if low <= 0 and (high >= 1 or metric != "accuracy"):
             left_out = (*left_out, f"{metric}: its values are spread over all there is")
             continue
         top = 1.0 if metric == "accuracy" else math.inf
-        bands[metric] = Band((_outward(max(low, 0.0), min(high, top)),), bool(values.collapsed))
+        edges = _outward(max(low, 0.0), min(high, top), _DECIMALS.get(metric, 4))
+        bands[metric] = Band((edges,), bool(values.collapsed))
     if len(runs) < FEWEST:
         left_out = (f"accuracy: {len(runs)} seeds are too few",)
     elif not values.wanted and values.collapsed == len(runs):
@@ -150,6 +154,17 @@ def _proposal(
     elif not values.wanted:
         left_out = (f"accuracy: {values.collapsed} of {len(runs)} seeds collapsed, too few did not",)
     return Proposal(cell, bands, dict(_facts(runs)), "", left_out)
+
+
+def _scaled(metric: str, values: Sequence[float]) -> Sequence[float]:
+    """A distance that grows with the learning rate varies by factors, so its logarithm is what is normal."""
+    return [math.log(x) for x in values] if metric == "moved" else values
+
+
+def _interval(metric: str, values: _Values, coverage: float, prior: Prior) -> Interval:
+    resolution = 1 / values.images if metric == "accuracy" else 0.0
+    found = prediction_interval(_scaled(metric, values.good[metric]), coverage, resolution, prior)
+    return Interval(math.exp(found.low), math.exp(found.high)) if metric == "moved" else found
 
 
 def _facts(runs: Sequence[Evidence]) -> Iterator[tuple[str, object]]:
@@ -166,6 +181,6 @@ def _facts(runs: Sequence[Evidence]) -> Iterator[tuple[str, object]]:
         yield "norms", first.norms
 
 
-def _outward(low: float, high: float) -> Interval:
-    scale = 10**_DECIMALS
+def _outward(low: float, high: float, decimals: int) -> Interval:
+    scale = 10**decimals
     return Interval(math.floor(low * scale) / scale, math.ceil(high * scale) / scale)

@@ -90,16 +90,29 @@ def test_a_collapse_is_a_component_of_its_own():
 
 def test_a_band_that_says_nothing_is_no_band():
     (found,) = propose({CELL: measured(0.2, 0.5, 0.9)}, 0.999)
-    assert not found.bands
+    assert found.bands.keys() == {"moved"}
     assert "spread over all there is" in found.left_out[0]
 
 
 def test_edges_are_rounded_outward_and_stay_shares():
     (found,) = propose({CELL: measured(0.99, 0.995, 0.998)}, 0.95)
     (interval,) = found.bands["accuracy"].intervals
-    exact = prediction_interval([0.99, 0.995, 0.998], each_coverage(0.95, 2), 1e-3)
+    exact = prediction_interval([0.99, 0.995, 0.998], each_coverage(0.95, 3), 1e-3)
     assert interval.low <= exact.low < interval.low + 1e-4
     assert interval.high == 1.0
+
+
+def test_a_distance_has_a_band_of_factors():
+    """Values a factor 1.1 apart around 0.1: in logarithms mean log 0.1 and standard deviation log 1.1."""
+    runs = measured(0.9, 0.91, 0.92)
+    for run, moved in zip(runs, (0.1 / 1.1, 0.1, 0.1 * 1.1), strict=True):
+        run.record["backbone"]["stages"][0]["moved"] = moved
+    (found,) = propose({CELL: runs}, 0.95)
+    half = stats.t.ppf(1 - 0.05 / 3 / 2, 2) * math.sqrt(1 + 1 / 3)
+    (band,) = found.bands["moved"].intervals
+    assert band == pytest.approx((0.1 * 1.1**-half, 0.1 * 1.1**half), rel=1e-4)
+    runs[0].record["backbone"]["stages"][0]["moved"] = 0.0
+    assert "moved" not in propose({CELL: runs}, 0.95)[0].bands
 
 
 def test_facts_are_what_all_seeds_share():
@@ -132,7 +145,7 @@ def test_what_is_written_is_read_again_and_the_rest_stays_to_the_letter():
     once = merged(mine, part(), "f")
     assert once.startswith(mine)
     suite = parse_suite(once, "f")
-    assert [sorted(e.bands) for e in suite.expectations] == [[], [], ["accuracy", "loss"]]
+    assert [sorted(e.bands) for e in suite.expectations] == [[], [], ["accuracy", "loss", "moved"]]
     assert suite.sources["measured"].recipe == {"epochs": 2, "flip": True}
     assert suite.sources["measured"].text == 'a "quoted" text'
     later = once.replace(BEGIN, "# above\n" + BEGIN) + "# below\n"
