@@ -21,6 +21,7 @@ COMMANDS = {
     "bands": "Measure what a suite should expect.",
     "check": "Hold fresh runs against what a suite expects.",
     "compare": "Compare two runs on the same test images.",
+    "predict": "Classify images with the network of a finished run.",
     "explain": "Compute heat maps of the images that the report shows (Grad-CAM).",
     "list": "List strategies, backbones, datasets or suites.",
     "new": "Write a package for a plugin of your own.",

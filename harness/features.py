@@ -100,14 +100,16 @@ def as_rows(output: torch.Tensor) -> torch.Tensor:
     return output.permute(0, 2, 3, 1) if output.dim() == 4 else output
 
 
-def run_prefix(prefix: nn.Module, x: torch.Tensor, autocast: torch.dtype | None) -> torch.Tensor:
-    """A frozen prefix on at most ``BATCH`` rows, padded to that; returns all ``BATCH`` outputs.
+def run_prefix(
+    prefix: nn.Module, x: torch.Tensor, autocast: torch.dtype | None, size: int = BATCH
+) -> torch.Tensor:
+    """A frozen prefix on at most ``size`` rows, padded to that; returns all ``size`` outputs.
 
     Arithmetic depends on the shape of a batch; with this one shape a row's result doesn't depend on
     the rows beside it, nor on how many there are.
     """
-    if len(x) < BATCH:
-        x = torch.cat([x, x[-1:].expand(BATCH - len(x), *x.shape[1:])])
+    if len(x) < size:
+        x = torch.cat([x, x[-1:].expand(size - len(x), *x.shape[1:])])
     if x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     prefix.eval()

@@ -41,17 +41,18 @@ class TrainedRun:
         """The dtype that its forward passes run in, None for float32."""
         return torch.bfloat16 if self.spec.train.precision == "bf16" else None
 
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, images: torch.Tensor, batch_size: int = BATCH) -> torch.Tensor:
         """Logits float32 ``[n, classes]`` on the CPU of uint8 images ``[n, 3, size, size]``.
 
-        In batches of the shape that the run was tested with: under its conditions (machine, versions,
-        threads) these are the logits behind ``predictions.csv``, bit for bit.
+        By default in batches of the shape that the run was tested with: under its conditions (machine,
+        versions, threads) these are the logits behind ``predictions.csv``, bit for bit. The last batch is
+        padded, so a row doesn't depend on the rows beside it, whatever the ``batch_size``.
         """
         device = next(self.model.parts.parameters()).device
         whole = self.model.section(0, len(self.model.stage_names))
         found = [
-            run_prefix(whole, rows.to(device), self.autocast)[: len(rows)].float().cpu()
-            for rows in images.split(BATCH)
+            run_prefix(whole, rows.to(device), self.autocast, batch_size)[: len(rows)].float().cpu()
+            for rows in images.split(batch_size)
         ]
         return torch.cat(found) if found else torch.empty(0, len(self.class_names))
 

@@ -83,11 +83,24 @@ def load_images(
     done. Every file is tried; then one DataError gives the number of those that can't be used, the
     first names and the first reason.
     """
+    images, failures = load_readable(paths, preprocess, workers, progress)
+    if failures:
+        raise _summary(list(failures.values()), len(paths))
+    return images
+
+
+def load_readable(
+    paths: Sequence[str],
+    preprocess: Preprocess,
+    workers: int,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[torch.Tensor, dict[int, DataError]]:
+    """As :func:`load_images`, but what can't be used is told by its position and its row holds anything."""
     size = preprocess.size
     images = np.empty((len(paths), size, size, 3), dtype=np.uint8)
 
-    def load(start: int) -> list[DataError]:
-        errors: list[DataError] = []
+    def load(start: int) -> dict[int, DataError]:
+        errors: dict[int, DataError] = {}
         rows: list[int] = []
 
         def decoded() -> Iterator[np.ndarray]:
@@ -95,7 +108,7 @@ def load_images(
                 try:
                     image = decode(read_file(paths[row]), paths[row])
                 except DataError as error:
-                    errors.append(error)
+                    errors[row] = error
                 else:
                     rows.append(row)
                     yield image
@@ -104,16 +117,14 @@ def load_images(
             images[rows[number]] = pixels
         return errors
 
-    failures: list[DataError] = []
+    failures: dict[int, DataError] = {}
     with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
         starts = range(0, len(paths), _CHUNK)
         for start, errors in zip(starts, pool.map(load, starts), strict=True):
-            failures.extend(errors)
+            failures |= errors
             if progress is not None:
                 progress(min(_CHUNK, len(paths) - start))
-    if failures:
-        raise _summary(failures, len(paths))
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
+    return torch.from_numpy(images).permute(0, 3, 1, 2), failures
 
 
 def _summary(failures: list[DataError], total: int) -> DataError:

@@ -102,17 +102,18 @@ def _read_classes(root: Path, folder: Path) -> list[tuple[str, str]]:
     classes = _visible_folders(folder)
     if not classes:
         raise DataError(f"{folder}: holds no class folders")
-    extensions = _image_extensions()
+    extensions = image_extensions()
     samples: list[tuple[str, str]] = []
     for class_folder in classes:
-        images = _images_below(class_folder, extensions)
+        images = images_below(class_folder, extensions)
         if not images:
             raise DataError(f"{class_folder}: class folder without images")
         samples.extend((image.relative_to(root).as_posix(), class_folder.name) for image in images)
     return samples
 
 
-def _images_below(folder: Path, extensions: frozenset[str]) -> list[Path]:
+def images_below(folder: Path, extensions: frozenset[str]) -> list[Path]:
+    """Every file below ``folder`` whose name ends so, hidden ones passed over, in no order."""
     found: list[Path] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -124,7 +125,7 @@ def _images_below(folder: Path, extensions: frozenset[str]) -> list[Path]:
     return found
 
 
-def _image_extensions() -> frozenset[str]:
+def image_extensions() -> frozenset[str]:
     """The extensions of the formats that Pillow can open, in lower case with their dot."""
     from PIL import Image
 
