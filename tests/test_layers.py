@@ -30,6 +30,7 @@ LIGHT = (
     "suites.claims",
     "seal",
     "verify",
+    "dispatch",
 )
 
 
