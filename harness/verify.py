@@ -50,6 +50,7 @@ def verify_run(folder: Path) -> Finding:
 
 def verify_data(folder: Path, path: Path | None, workers: int) -> Finding:
     """The images of a finished run, each read again, against the digest that the record has of them."""
+    from harness.data.members import file_of
     from harness.data.prepare import prepare_data
     from harness.spec import DataSpec
 
@@ -62,7 +63,7 @@ def verify_data(folder: Path, path: Path | None, workers: int) -> Finding:
         return Finding(name, 0, 0, (f"'{folder / RESULT}' doesn't name them: {error}",))
     except HarnessError as error:
         return Finding(name, 0, 0, (str(error),))
-    nbytes = sum(_size(Path(p)) for p in data.table.paths)
+    nbytes = sum(_size(Path(p)) for p in {file_of(p) for p in data.table.paths})
     same = data.digest == record["digests"]["data"]
     fault = f"the images or labels in '{where or data.spec.name}' aren't those that the run had"
     return Finding(name, len(data.table), nbytes, () if same else (fault,))

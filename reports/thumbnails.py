@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from harness.data.members import file_of, read_bytes
+from harness.errors import HarnessError
 from reports.model import Example
 
 SIDE = 176  # the longest side in pixels
@@ -21,7 +23,7 @@ def thumbnail(example: Example) -> bytes | None:
     path = find_image(example)
     try:
         return _encode(path) if path else None
-    except (OSError, ValueError, SyntaxError, *BOMBS):
+    except (OSError, ValueError, SyntaxError, HarnessError, *BOMBS):
         return None
 
 
@@ -49,7 +51,7 @@ def _places(example: Example) -> list[Path]:
 
 def _is_file(path: Path) -> bool:
     try:
-        return path.is_file()
+        return Path(file_of(str(path))).is_file()
     except (OSError, ValueError):  # a name that no file can have
         return False
 
@@ -57,7 +59,7 @@ def _is_file(path: Path) -> bool:
 def _encode(path: Path) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path, formats=KINDS) as opened:
+        with Image.open(io.BytesIO(read_bytes(str(path))), formats=KINDS) as opened:
             image = (ImageOps.exif_transpose(opened) or opened).convert("RGB")
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return to_jpeg(image)

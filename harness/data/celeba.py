@@ -146,6 +146,7 @@ class CelebA:
     """All of CelebA that is in the folder; any of its attributes is a target."""
 
     name: ClassVar[str] = "celeba"
+    summary: ClassVar[str] = "CelebA, aligned images and their attributes"
     default_target: ClassVar[str | None] = "Smiling"
     default_split: ClassVar[str] = "stratified"
     needs_path: ClassVar[bool] = True
@@ -160,6 +161,7 @@ class CelebA30k:
     """The first 30,000 images of CelebA by name, from any of its layouts."""
 
     name: ClassVar[str] = "celeba30k"
+    summary: ClassVar[str] = "the first 30,000 images of CelebA, from any of its layouts"
     default_target: ClassVar[str | None] = "Smiling"
     default_split: ClassVar[str] = "stratified"
     needs_path: ClassVar[bool] = True

@@ -1,7 +1,8 @@
 """Digests of image files, remembered by path, size and time so that a file is read once.
 
-The memory is one JSON file per image folder below the cache folder, replaced as a whole. Two
-processes that write it at once lose each other's new entries at worst, never one's correctness.
+The memory is one JSON file per image folder (or file that holds images) below the cache folder, replaced
+as a whole. Two processes that write it at once lose each other's new entries at worst, never one's
+correctness.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from harness.cache_dir import cache_dir
 from harness.contracts import SampleTable
+from harness.data.members import home_of, read_bytes, split_member
 from harness.errors import DataError
 from harness.seal import BLANK, KEY, intact, parse, sealed
 
@@ -60,11 +62,11 @@ def file_digests(paths: Sequence[str], pool: Executor, *, reread: bool = False) 
     """
     rows_of: dict[str, list[int]] = {}
     for row, path in enumerate(paths):
-        rows_of.setdefault(os.path.dirname(path), []).append(row)  # noqa: PTH120 - 200,000 of them
+        rows_of.setdefault(home_of(path), []).append(row)
     digests = [""] * len(paths)
     for folder, rows in rows_of.items():
         remembered = {} if reread else _load(folder)
-        stamps = [_stamp(paths[row]) for row in rows]
+        stamps = _stamps(folder, [paths[row] for row in rows])
         unknown: list[int] = []
         for position, row in enumerate(rows):
             known = remembered.get(paths[row])
@@ -84,6 +86,12 @@ def file_digests(paths: Sequence[str], pool: Executor, *, reread: bool = False) 
     return digests
 
 
+def _stamps(home: str, paths: Sequence[str]) -> list[Stamp]:
+    if inside := split_member(f"{home}/"):
+        return [_stamp(inside[0])] * len(paths)
+    return [_stamp(path) for path in paths]
+
+
 def _stamp(path: str) -> Stamp:
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path for each of 200,000 files costs more than the call
@@ -98,7 +106,7 @@ def _hash_files(paths: Sequence[str]) -> list[str]:
 
 def _hash_file(path: str) -> str:
     try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+        return hashlib.blake2b(read_bytes(path), digest_size=16).hexdigest()
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
 
@@ -124,7 +132,7 @@ def _load(folder: str) -> Memory:
 def _save(folder: str, memory: Memory) -> None:
     """Replace the folder's memory; a cache folder that can't be written costs time, not the run."""
     file = _memory_file(folder)
-    entries = {os.path.basename(p): [*stamp, digest] for p, (stamp, digest) in memory.items()}  # noqa: PTH119
+    entries = {p.removeprefix(folder).lstrip("/"): [*stamp, digest] for p, (stamp, digest) in memory.items()}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".part")

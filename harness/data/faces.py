@@ -147,6 +147,7 @@ class Faces:
     """Cartoon faces that come with the package: no path, no download."""
 
     name: ClassVar[str] = "faces"
+    summary: ClassVar[str] = "cartoon faces that the package draws, no path"
     default_target: ClassVar[str | None] = "Smiling"
     default_split: ClassVar[str] = "official"
     needs_path: ClassVar[bool] = False

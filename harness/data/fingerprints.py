@@ -7,7 +7,6 @@ by those digests: what is in it can't be out of date.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from harness.cache_dir import cache_dir
 from harness.data import phash
 from harness.data.image_file import decode, read_file
+from harness.data.members import home_of
 from harness.errors import DataError
 from harness.store import write_atomic
 
@@ -78,7 +78,7 @@ def fingerprints(
 def _by_folder(paths: Sequence[str]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     for row, path in enumerate(paths):
-        rows.setdefault(os.path.dirname(path), []).append(row)  # noqa: PTH120 - 200,000 of them
+        rows.setdefault(home_of(path), []).append(row)
     return rows
 
 

@@ -24,6 +24,7 @@ class Folder:
     """
 
     name: ClassVar[str] = "folder"
+    summary: ClassVar[str] = "images in class folders, with or without train/, val/, test/ above"
     default_target: ClassVar[str | None] = None
     default_split: ClassVar[str] = "auto"
     needs_path: ClassVar[bool] = True

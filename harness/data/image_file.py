@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
+from harness.data.members import read_bytes
 from harness.errors import DataError
 
 _START_OF_FRAME = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, Huffman-coded
@@ -17,9 +17,9 @@ _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of an image file; raises DataError naming one that can't be read."""
+    """The bytes of an image, a file or part of one; raises DataError naming one that can't be read."""
     try:
-        return Path(path).read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise DataError(f"can't decode image {path}: {error.strerror}") from error
 

@@ -29,6 +29,7 @@ class Table:
     """
 
     name: ClassVar[str] = "table"
+    summary: ClassVar[str] = "a .csv or .tsv file of paths and labels"
     default_target: ClassVar[str | None] = None
     default_split: ClassVar[str] = "auto"
     needs_path: ClassVar[bool] = True

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.contracts import Dataset, SampleTable
+from harness.data.members import file_of
 from harness.errors import HarnessError
 from harness.testing.claims import attempt, require, require_words
 
@@ -59,7 +60,7 @@ def _check_columns(table: SampleTable, who: str) -> None:
         require(name not in seen, f"{who}: the id '{name}' names two samples")
         seen.add(name)
     for file in table.paths:
-        require(Path(file).is_file(), f"{who}: the path '{file}' is no file")
+        require(Path(file_of(file)).is_file(), f"{who}: the path '{file}' is no file")
     for name, values in table.attributes.items():
         bits = bool(np.isin(values, (0, 1)).all())
         require(bits, f"{who}: attribute '{name}' holds other values than 0 and 1")
