@@ -1,4 +1,4 @@
-"""The plugin contracts: what a strategy, a backbone and a dataset are.
+"""The plugin contracts: what a strategy, a backbone, a dataset and a tracker are.
 
 Nothing here imports torch, so that a strategy stays plain data: it receives a description of
 the stages and returns a schedule over them (``recipes.py``, whose names are offered here too).
@@ -29,6 +29,7 @@ from harness.recipes import (
     train,
 )
 from harness.stage_info import ParameterInfo, Role, StageInfo, body_blocks
+from harness.tracked import Held, TrackedEnd, TrackedEpoch, TrackedRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,7 @@ __all__ = [
     "GradientStatistics",
     "Group",
     "GroupLasso",
+    "Held",
     "OneCycle",
     "ParameterInfo",
     "Plan",
@@ -59,6 +61,10 @@ __all__ = [
     "StartPenalty",
     "Strategy",
     "Taps",
+    "TrackedEnd",
+    "TrackedEpoch",
+    "TrackedRun",
+    "Tracker",
     "body_blocks",
     "decayed",
     "freeze",
@@ -200,4 +206,35 @@ class Dataset(Protocol):
         self, path: Path | None, *, target: str | None, missing: Literal["error", "skip"]
     ) -> SampleTable:
         """The samples below ``path``; raises :class:`~harness.errors.DataError` naming what is at fault."""
+        ...
+
+
+# --------------------------------------------------------------------------- trackers
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """An exporter of what run folders hold: a frozen dataclass whose fields are its options.
+
+    ``summary`` says in one line where it exports to, ``needs`` names the modules that must be there, ``live``
+    says whether it takes a run before it has ended.
+    It may be called at any time, from any process, again after an interruption: what it has written
+    before it learns from its store. Registered under the entry-point group ``harness.trackers``.
+    """
+
+    summary: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    live: ClassVar[bool]
+
+    def held(self, run: TrackedRun) -> Sequence[Held]:
+        """What the store has under the run's name: an entry for each training of that cell."""
+        ...
+
+    def write(
+        self, run: TrackedRun, key: str | None, epochs: Sequence[TrackedEpoch], end: TrackedEnd | None
+    ) -> None:
+        """Adds ``epochs`` and, once there is one, the end to the entry ``key``, or to a new one (None).
+
+        Whatever it raises is shown as one line; no training stops for it.
+        """
         ...

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import Any
 
 from harness.errors import HarnessError, PluginError, UnknownName, UsageError
@@ -19,17 +20,20 @@ STRATEGIES = "harness.strategies"
 BACKBONES = "harness.backbones"
 FAMILIES = "harness.backbone_families"
 DATASETS = "harness.datasets"
+TRACKERS = "harness.trackers"
 KINDS: Mapping[str, str] = {
     STRATEGIES: "strategy",
     BACKBONES: "backbone",
     FAMILIES: "backbone family",
     DATASETS: "dataset",
+    TRACKERS: "tracker",
 }
 # What contracts.py asks of each.
 _PARTS: Mapping[str, tuple[str, ...]] = {
     STRATEGIES: ("source", "summary", "recipe"),
     BACKBONES: ("name", "default_weights", "build"),
     DATASETS: ("name", "default_target", "default_split", "needs_path", "read"),
+    TRACKERS: ("summary", "needs", "live", "held", "write"),
 }
 
 # Short names for the networks that people ask for most; everything else is FAMILY:NAME.
@@ -164,12 +168,7 @@ _SPEC = re.compile(r"(?P<name>[A-Za-z_][\w.-]*)(?:\[(?P<options>.*)\])?")
 
 def load_strategy(text: str) -> tuple[Any, str, str]:
     """``last_k[k=2]`` -> (the strategy, its name, the canonical text with every option that has a value)."""
-    match = _SPEC.fullmatch(text.strip())
-    if not match:
-        raise UsageError(f"bad strategy '{text}': NAME or NAME[option=value,...]")
-    name = match["name"]
-    cls = load(STRATEGIES, name, "strategy")
-    strategy = _with_options(cls, name, match["options"] or "")
+    strategy, name = _from_text(STRATEGIES, text)
     alias = getattr(strategy, "canonical", None)
     if alias:
         return load_strategy(alias)
@@ -180,7 +179,29 @@ def load_strategy(text: str) -> tuple[Any, str, str]:
     return strategy, name, f"{name}[{options}]" if options else name
 
 
-def _with_options(cls: Any, name: str, text: str) -> Any:
+def load_tracker(text: str) -> Any:
+    """``mlflow[uri=sqlite:///mlflow.db]`` -> a tracker; UsageError where what it needs isn't installed."""
+    tracker, name = _from_text(TRACKERS, text)
+    # A folder that a tracker has written, ./wandb, is no package.
+    found = {module: find_spec(module) for module in tracker.needs}
+    absent = [module for module, spec in found.items() if spec is None or spec.origin is None]
+    if absent:
+        package = find(TRACKERS)[name].package
+        raise UsageError(f"tracker {name} needs {absent[0]}: python -m pip install '{package}[{name}]'")
+    return tracker
+
+
+def _from_text(group: str, text: str) -> tuple[Any, str]:
+    """``NAME[option=value,...]`` -> an instance with these options, its name."""
+    match = _SPEC.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"bad {KINDS[group]} '{text}': NAME or NAME[option=value,...]")
+    name = match["name"]
+    cls = load(group, name, KINDS[group])
+    return _with_options(group, cls, name, match["options"] or ""), name
+
+
+def _with_options(group: str, cls: Any, name: str, text: str) -> Any:
     known = {f.name: f for f in fields(cls)} if is_dataclass(cls) else {}
     given: dict[str, Any] = {}
     # Commas inside brackets belong to a value: pair=(1, 2).
@@ -189,15 +210,15 @@ def _with_options(cls: Any, name: str, text: str) -> Any:
         if key not in known:
             raise UnknownName(f"option of {name}", key, known)
         if key in given:
-            raise UsageError(f"bad strategy {name}[{text}]: {key} is there twice")
+            raise UsageError(f"bad {KINDS[group]} {name}[{text}]: {key} is there twice")
         declared = known[key].type
         kind = declared.__name__ if isinstance(declared, type) else str(declared)
         given[key] = _typed(f"{name}[{part}]", kind, value if equals else "")
     required = [k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
     absent = [k for k in required if k not in given]
     if absent:
-        raise UsageError(f"strategy {name} needs option '{absent[0]}': {name}[{absent[0]}=...]")
-    return _made(STRATEGIES, name, **given)
+        raise UsageError(f"{KINDS[group]} {name} needs option '{absent[0]}': {name}[{absent[0]}=...]")
+    return _made(group, name, **given)
 
 
 def _typed(where: str, kind: str, value: str) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness import runtime
@@ -28,14 +29,21 @@ class Outcome:
     trained: bool
 
 
-def run_grid(grid: Grid, options: RunOptions, progress: Progress) -> list[Outcome]:
+def run_grid(
+    grid: Grid,
+    options: RunOptions,
+    progress: Progress,
+    follow: Callable[[Iterable[Path]], object] = lambda folders: None,
+) -> list[Outcome]:
     """Trains every cell of ``grid`` that isn't done; returns all of them in the grid's order.
 
-    A cell that fails is recorded as failed and the others go on. Raises Locked where another
-    process holds a cell and ``options.wait`` is false.
+    ``follow`` is given the folders of all cells before the first trains. A cell that fails is recorded as
+    failed and the others go on. Raises Locked where another process holds a cell and ``options.wait`` is
+    false.
     """
     run, jobs = prepare(grid, options, progress)
     options.out.mkdir(parents=True, exist_ok=True)  # what can't be written is said before hours of work
+    follow([job.folder.path for job in jobs])
     todo = [job for job in jobs if not settled(job.folder)]
     for job in jobs:
         job.folder.tidy()

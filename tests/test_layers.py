@@ -30,6 +30,13 @@ LIGHT = (
     "suites.claims",
     "seal",
     "verify",
+    "tracked",
+    "trackers.read",
+    "trackers.export",
+    "trackers.follow",
+    "trackers.tensorboard",
+    "trackers.mlflow",
+    "trackers.wandb",
     "dispatch",
 )
 

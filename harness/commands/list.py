@@ -27,7 +27,7 @@ is made from the plugins themselves: `harness list strategies --markdown`.
 
 @click.group("list", epilog="Example: harness list strategies")
 def command() -> None:
-    """List what can be asked for: strategies, backbones, datasets, suites."""
+    """List what can be asked for: strategies, backbones, datasets, trackers, suites."""
 
 
 def _echo(rows: list[tuple[str, str, str]]) -> None:
@@ -88,6 +88,12 @@ def _options(strategy: Any) -> str:
 def datasets() -> None:
     """Datasets, with what they read."""
     _described(plugins.DATASETS, "dataset", "summary")
+
+
+@command.command("trackers", epilog="Example: harness list trackers")
+def trackers() -> None:
+    """Trackers, with where they export runs to."""
+    _described(plugins.TRACKERS, "tracker", "summary")
 
 
 @command.command("backbones", epilog="Example: harness list backbones --match 'timm:resnet*' --details 5")

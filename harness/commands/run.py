@@ -14,7 +14,7 @@ from harness.commands.data_options import asked_data, data_options
 from harness.commands.data_paths import weights_variable
 from harness.commands.options import PluginName
 from harness.errors import UsageError
-from harness.plugins import BACKBONES, SHORT_NAMES, STRATEGIES
+from harness.plugins import BACKBONES, SHORT_NAMES, STRATEGIES, TRACKERS
 from harness.spec import AUGMENTATIONS, CHOICES, Grid, TrainSpec, parse_lr
 
 if TYPE_CHECKING:
@@ -112,6 +112,13 @@ _TRAIN = {f.name for f in fields(TrainSpec)}
     show_default=True,
     help="Where run folders go.",
 )
+@click.option(
+    "--tracker",
+    multiple=True,
+    type=PluginName(TRACKERS),
+    help="Export the runs while they train: tensorboard, mlflow or wandb (offline), with options: "
+    "'mlflow[uri=sqlite:///mlflow.db]'; repeat.  See harness track for runs that are done.",
+)
 @click.option("--plan", is_flag=True, help="Show what would share what, and what that saves; train nothing.")
 @click.option("--quiet", is_flag=True, help="Only the final table.")
 @click.pass_context
@@ -125,6 +132,7 @@ def command(ctx: click.Context, **given: Any) -> int:
     from harness.placement import parse_bytes
     from harness.progress import Progress
     from harness.run_grid import RunOptions, run_grid
+    from harness.trackers.follow import Following
 
     progress = Progress(quiet=given["quiet"])
     options = RunOptions(
@@ -145,7 +153,8 @@ def command(ctx: click.Context, **given: Any) -> int:
         groups = plan_grid(grid, options, progress)
         click.echo(plan_text(groups))
         return 1 if any(group.faults for group in groups) else 0
-    outcomes = run_grid(grid, options, progress)
+    with Following(given["tracker"], progress) as following:
+        outcomes = run_grid(grid, options, progress, following.follow)
     click.echo(_table(outcomes))
     click.echo(f"\nruns are in '{given['out']}'; for the report: harness report{_where(given['out'])}")
     if any(o.record["data"]["card"]["embedded"] for o in outcomes):

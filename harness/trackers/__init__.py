@@ -1,0 +1,1 @@
+"""Trackers: exporters of what run folders hold. None is needed for anything else."""
