@@ -100,7 +100,7 @@ def load(group: str, name: str, kind: str) -> Any:
     try:
         return found[name].entry_point.load()
     except Exception as error:
-        raise _fault(group, name, f"{kind} '{name}'", "can't be loaded", error) from error
+        raise fault(group, name, f"{kind} '{name}'", f"can't be loaded: {_reason(error)}") from error
 
 
 @contextmanager
@@ -113,13 +113,18 @@ def blamed(group: str, name: str, shown: str, what: str) -> Iterator[None]:
     except (HarnessError, OSError):
         raise
     except Exception as error:
-        raise _fault(group, name, shown, what, error) from error
+        raise fault(group, name, shown, f"{what}: {_reason(error)}") from error
 
 
-def _fault(group: str, name: str, shown: str, what: str, error: Exception) -> PluginError:
-    reason = (str(error).splitlines() or [""])[0]
+def fault(group: str, name: str, shown: str, what: str) -> PluginError:
+    """A PluginError: ``shown``, its package, ``what`` is wrong with it."""
     package = found.package if (found := find(group).get(name)) else "unknown package"
-    return PluginError(f"{shown} of package {package} {what}: {type(error).__name__}: {reason}")
+    return PluginError(f"{shown} of package {package} {what}")
+
+
+def _reason(error: Exception) -> str:
+    """The kind of error and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def backbone_plugin(name: str) -> tuple[str, str]:

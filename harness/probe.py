@@ -13,12 +13,16 @@ from torch.nn import functional as F
 from harness.adaptive import Adaptation, GradientStatistics
 from harness.cell import Cell, TrainData
 from harness.epoch import batches
-from harness.errors import UsageError
+from harness.errors import HarnessError
 from harness.features import FeatureSource
 from harness.runtime import seed_generators
 from harness.seeding import derive_seed
 
 STREAM = "probe"  # the name of its random choices
+
+
+class RuleError(Exception):
+    """A strategy's rule of learning rates that failed, or an answer that is none: a fault of its plugin."""
 
 
 def probe(
@@ -53,14 +57,20 @@ def probe(
 
 
 def asked_shares(adapt: Adaptation, seen: Mapping[str, GradientStatistics]) -> dict[str, float]:
-    """What ``adapt`` answers, in the order of ``seen``; UsageError where that is no share for each tensor."""
-    who, found = type(adapt).__name__, adapt.shares(seen)
+    """What ``adapt`` answers, in the order of ``seen``; RuleError where that is no share for each tensor."""
+    who = type(adapt).__name__
+    try:
+        found = dict(adapt.shares(seen))
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise RuleError(f"{who}: {type(error).__name__}: {error}") from error
     if found.keys() != seen.keys():
         names = sorted(found.keys() ^ seen.keys())
-        raise UsageError(f"{who}: it was asked for a share for each tensor that trains; not so '{names[0]}'")
+        raise RuleError(f"{who}: it was asked for a share for each tensor that trains; not so '{names[0]}'")
     for name, share in found.items():
         if not 0 <= share < math.inf:
-            raise UsageError(f"{who}: the share of '{name}' is {share}; it has to be a number from 0 up")
+            raise RuleError(f"{who}: the share of '{name}' is {share}; it has to be a number from 0 up")
     return {name: float(found[name]) for name in seen}
 
 

@@ -22,7 +22,9 @@ from harness.freezing import frozen_random
 from harness.jobs import Job
 from harness.leakage import write_leakage
 from harness.metrics import scores
+from harness.plugins import STRATEGIES, fault
 from harness.prefix import probe
+from harness.probe import RuleError
 from harness.progress import Progress
 from harness.spec import FORMAT
 from harness.store import write_text
@@ -119,6 +121,9 @@ class CellRun:
 
     def fail(self, error: Exception) -> None:
         """Records a failure with its reason, so that the rest of a grid can go on."""
+        if isinstance(error, RuleError):
+            name = self.job.strategy_name
+            error = fault(STRATEGIES, name, f"strategy '{name}'", f"can't set its learning rates: {error}")
         reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
         self.progress.say(f"{self.title}: {reason}")
         self._write({"status": "failed", "error": reason, "test": None, "val": None})

@@ -12,7 +12,7 @@ from harness.data.content import content_digests
 from harness.data.splits import Split, limit_table, make_split, resolve_kind
 from harness.errors import DataError
 from harness.leakage import Leakage, belonging, find_leakage
-from harness.plugins import load_dataset
+from harness.plugins import DATASETS, blamed, load_dataset
 from harness.spec import DataSpec
 
 
@@ -46,7 +46,10 @@ def read_samples(spec: DataSpec, path: Path | None) -> tuple[DataSpec, SampleTab
     if spec.missing not in ("error", "skip"):
         raise DataError(f"--missing is 'error' or 'skip', not '{spec.missing}'")
     target = spec.target or dataset.default_target
-    table = dataset.read(path, target=target, missing=spec.missing)
+    with blamed(DATASETS, spec.name, f"dataset '{spec.name}'", "can't be read"):
+        table = dataset.read(path, target=target, missing=spec.missing)
+        if not isinstance(table, SampleTable):
+            raise TypeError(f"read() gave a {type(table).__name__}, not a SampleTable")
     _check_names(table)
     wanted = dataset.default_split if spec.split == "auto" and spec.group is None else spec.split
     kind = resolve_kind(table, wanted, spec.group)

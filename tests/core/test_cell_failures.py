@@ -1,12 +1,14 @@
 """A cell that fails is marked with its reason, the grid goes on, the status is 1."""
 
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from core.small import Small, small_net, write_plugin
 from harness import jobs, run_cell
+from harness.contracts import Plan, Recipe, Segment, train
 
 COMMON = ("--epochs", "2", "--batch-size", "16", "--threads", "1", "--device", "cpu", "--quiet")
 
@@ -178,3 +180,89 @@ def test_a_done_cell_of_other_code_is_said_and_stays(harness, images, tmp_path, 
     status, output, errors = harness(*given)
     assert "done before" not in output
     assert "come from other code" not in errors
+
+
+class Illegible:
+    """A dataset whose reader has a mistake."""
+
+    name = "illegible"
+    default_target = None
+    default_split = "stratified"
+    needs_path = False
+
+    def read(self, path, *, target, missing):
+        return {}["labels"]
+
+
+class Void(Illegible):
+    name = "void"
+
+    def read(self, path, *, target, missing):
+        return None
+
+
+class Erratic(Faulty):
+    """An adaptive strategy whose rule has a mistake."""
+
+    def recipe(self, stages, epochs):
+        return Recipe((Segment(epochs, Plan((train(),)), adapt=NoRule()),))
+
+
+@dataclass(frozen=True)
+class NoRule:
+    batches: int = 1
+
+    def shares(self, seen):
+        return {"head": 1 / 0}
+
+
+@dataclass(frozen=True)
+class WrongRule(NoRule):
+    def shares(self, seen):
+        return dict.fromkeys(seen, -1.0)
+
+
+class Negative(Faulty):
+    def recipe(self, stages, epochs):
+        return Recipe((Segment(epochs, Plan((train(),)), adapt=WrongRule()),))
+
+
+@pytest.fixture
+def mistaken(tmp_path, monkeypatch, site):
+    here = "core.test_cell_failures"
+    points = {
+        "harness.datasets": {"illegible": f"{here}:Illegible", "void": f"{here}:Void"},
+        "harness.strategies": {"erratic": f"{here}:Erratic", "negative": f"{here}:Negative"},
+    }
+    monkeypatch.syspath_prepend(write_plugin(tmp_path / "mistaken", "mistaken-plugins", points))
+
+
+@pytest.mark.usefixtures("mistaken")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("illegible", "KeyError: 'labels'"), ("void", "TypeError: read() gave a NoneType, not a SampleTable")],
+)
+def test_a_dataset_that_cannot_be_read_is_one_line_that_names_its_package(harness, name, reason):
+    for words in (["run", "--backbone", "small", *COMMON], ["data", "audit", "--quiet"]):
+        assert harness(*words, "--data", name) == (
+            2,
+            "",
+            f"harness: dataset '{name}' of package mistaken-plugins can't be read: {reason}\n",
+        )
+
+
+@pytest.mark.usefixtures("mistaken")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("erratic", "NoRule: ZeroDivisionError: division by zero"),
+        ("negative", "WrongRule: the share of"),
+    ],
+)
+def test_a_rule_of_learning_rates_that_fails_names_its_package(harness, images, tmp_path, name, reason):
+    words = ("run", "--data", f"folder={images}", "--backbone", "small", "--strategy", name, *COMMON)
+    assert harness(*words)[0] == 1
+    (record,) = records(tmp_path).values()
+    assert record["error"].startswith(
+        f"strategy '{name}' of package mistaken-plugins can't set its learning rates: {reason}"
+    )

@@ -26,7 +26,7 @@ from harness.freezing import assignments
 from harness.fused import places
 from harness.planner import CellPlan
 from harness.plugins import load_strategy
-from harness.probe import asked_shares, probe
+from harness.probe import RuleError, asked_shares, probe
 from harness.seeding import derive_seed, generator
 from harness.trainer import Diverged, fit
 
@@ -215,7 +215,7 @@ def test_an_answer_that_is_none_is_named(answer, message):
         shares = staticmethod(answer)
 
     names = {p.name: GradientStatistics(1, 1, 1) for s in small_net().describe() for p in s.parameters}
-    with pytest.raises(UsageError, match=rf"^Odd: .*{message}"):
+    with pytest.raises(RuleError, match=rf"^Odd: .*{message}"):
         asked_shares(Odd(), names)
 
 
