@@ -24,7 +24,8 @@ from suites.faults import FAULTS, planted
 # What costs little: a head, a block, a block in front of frozen norm layers.
 CELLS = {("head_only", 1e-2), ("last_block", 1e-2), ("surgical[block=2]", 1e-2)}
 # Bands were measured with seeds 0 to 9; the faults were made with seed 100 in view.
-FRESH = tuple(range(300, 320))  # bands were measured with seeds 0 to 9; 100 and 200 to 219 were in view when expectations were made
+# Bands were measured with seeds 0 to 9; 100 and 200 to 219 were in view when expectations were made.
+FRESH = tuple(range(300, 320))
 
 
 @pytest.fixture(autouse=True)
