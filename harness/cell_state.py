@@ -11,6 +11,7 @@ import torch
 from harness.adaptive import Adaptation, GradientStatistics
 from harness.cell import Cell, Row, Snapshot
 from harness.freezing import apply_segment
+from harness.micro_batches import MicroBatches, changes
 from harness.optimizers import export_state, import_state, make_optimizer
 from harness.penalty import tapped
 from harness.probe import asked_shares
@@ -30,6 +31,7 @@ class CellState:
     optimizer: torch.optim.Optimizer
     names: Mapping[int, str]
     segment: int
+    micro_batches: MicroBatches
     history: list[Row] = field(default_factory=list)
     best_epoch: int = 0
     best_score: tuple[float, float] = (-1.0, -math.inf)
@@ -38,16 +40,20 @@ class CellState:
     shares: Mapping[str, float] | None = None
 
     @classmethod
-    def start(cls, cell: Cell, resume: Snapshot | None) -> CellState:
-        """At the beginning, or after the epoch that ``resume`` was taken at."""
+    def start(cls, cell: Cell, resume: Snapshot | None, *, beside: bool = False) -> CellState:
+        """At the beginning, or after the epoch that ``resume`` was taken at.
+
+        ``beside`` others it fails where memory runs out, since alone it may have enough.
+        """
+        micro_batches = MicroBatches(cell.micro_batches, beside, changes(resume.history if resume else ()))
         cell.model.to(cell.device).to(memory_format=torch.channels_last)
         if resume is None:
-            return cls(cell, *_optimizer(cell, 0), 0)
+            return cls(cell, *_optimizer(cell, 0), 0, micro_batches)
         _restore(cell, resume.tensors)
         segment = cell.recipe.segment_at(max(resume.epoch, 1))
         optimizer, names = _optimizer(cell, segment)
         import_state(optimizer, names, resume.optimizer)
-        state = cls(cell, optimizer, names, segment, list(resume.history))
+        state = cls(cell, optimizer, names, segment, micro_batches, list(resume.history))
         for row in resume.history:
             if (score := _score(row)) > state.best_score:
                 state.best_epoch, state.best_score = int(row["epoch"] or 0), score

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import add, mul
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from harness.cell import Cell, TrainData
 from harness.features import FeatureSource
+from harness.micro_batches import MicroBatches, Rows
 from harness.penalty import pulls
 from harness.runtime import seed_generators
 from harness.schedules import schedule
@@ -26,9 +28,13 @@ class Batch:
     """What one step takes. ``factor`` is the schedule's multiplier of the learning rate."""
 
     step: int
-    x: torch.Tensor
     labels: torch.Tensor
     factor: float
+    _load: Callable[[slice], torch.Tensor]
+
+    def rows(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """What a suffix takes of the rows ``start:stop`` of the batch."""
+        return self._load(slice(start, stop))
 
 
 def batches(
@@ -42,9 +48,20 @@ def batches(
     steps = math.ceil(len(order) / s.batch_size)
     factor = lr_factor(cell, epoch, steps)
     for step, index in enumerate(order.split(s.batch_size)):
-        x = source.batch(index, cell.device, None if mirror is None else mirror[index])
+        coins = None if mirror is None else mirror[index]
         start = step * s.batch_size
-        yield Batch(step, x, labels[start : start + len(index)], factor(step))
+        load = partial(_load, source, index, coins, cell.device)
+        yield Batch(step, labels[start : start + len(index)], factor(step), load)
+
+
+def _load(
+    source: FeatureSource,
+    index: torch.Tensor,
+    mirror: torch.Tensor | None,
+    device: torch.device,
+    rows: slice,
+) -> torch.Tensor:
+    return source.batch(index[rows], device, None if mirror is None else mirror[rows])
 
 
 def lr_factor(cell: Cell, epoch: int, steps: int) -> Callable[[int], float]:
@@ -100,29 +117,66 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     weights: torch.Tensor,
     epoch: int,
+    micro_batches: MicroBatches,
 ) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch's own batches, in train mode."""
     suffix = cell.suffix(segment)
     tally = Tally()
     base = [group["base_lr"] for group in optimizer.param_groups]
-    unweighted = cell.settings.class_weights == "none"
     towards = pulls(cell, segment)
     for batch in batches(cell, data, source, epoch):
         for group, lr in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = lr * batch.factor
-        seed_generators(derive_seed(cell.seed, "step", epoch, batch.step), cell.device)
-        with cell.autocast():
-            logits = suffix(batch.x)
-        loss = F.cross_entropy(logits.float(), batch.labels, weight=weights)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        step = partial(_gradients, cell, suffix, optimizer, batch, weights, epoch)
+        seen, right = micro_batches.attempt((epoch, batch.step), len(batch.labels), suffix, step)
         for pull in towards:
             pull.add()
         optimizer.step()
-        logits = logits.detach().float()
-        seen = loss.detach() if unweighted else F.cross_entropy(logits, batch.labels)
-        tally.add(seen[None], (logits.argmax(1) == batch.labels).sum()[None], len(batch.labels))
+        tally.add(seen[None], right[None], len(batch.labels))
     return tally.means()[0]
+
+
+def _gradients(
+    cell: Cell,
+    suffix: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    weights: torch.Tensor,
+    epoch: int,
+    pieces: Sequence[Rows],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leaves the sum of the pieces' gradients; the batch's mean loss, unweighted, and its hits."""
+    optimizer.zero_grad(set_to_none=True)
+    unweighted = cell.settings.class_weights == "none"
+    count, total = len(batch.labels), weights[batch.labels].sum()
+    losses, right = [], []
+    for start, stop in pieces:
+        x, labels = batch.rows(start, stop), batch.labels[start:stop]
+        seed_generators(piece_seed(cell.seed, "step", epoch, batch.step, start), cell.device)
+        with cell.autocast():
+            logits = suffix(x)
+        loss = share_of_loss(logits, labels, weights, total)
+        loss.backward()
+        logits = logits.detach().float()
+        seen = loss.detach() if unweighted else F.cross_entropy(logits, labels) * (len(labels) / count)
+        losses.append(seen)
+        right.append((logits.argmax(1) == labels).sum())
+    return reduce(add, losses), reduce(add, right)
+
+
+def share_of_loss(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, total: torch.Tensor
+) -> torch.Tensor:
+    """What a piece adds to its batch's mean loss; ``total`` is the sum of the whole batch's weights.
+
+    A piece that is the whole batch has a share of exactly 1.
+    """
+    return F.cross_entropy(logits.float(), labels, weight=weights) * (weights[labels].sum() / total)
+
+
+def piece_seed(seed: int, stream: str, epoch: int, step: int, start: int) -> int:
+    """Of the piece of a step's batch that begins at row ``start``; the first piece has the step's own."""
+    return derive_seed(seed, stream, epoch, step, *([start] if start else []))
 
 
 def class_weights(data: TrainData, s: TrainSpec) -> torch.Tensor:

@@ -95,7 +95,7 @@ def train_epoch_fused(
         weight = torch.cat([*(part for head in heads for part in (head.weight, gap)), spare])
         bias = torch.cat([*(part for head in heads for part in (head.bias, gap[:, 0])), spare[:, 0]])
         with cells[0].autocast():
-            logits = F.linear(batch.x.flatten(1), weight, bias)
+            logits = F.linear(batch.rows().flatten(1), weight, bias)
         # One row a head and sample, so that no head's sums are mixed with another's.
         rows = logits.float().view(-1, room, width)[:, :, :classes].transpose(0, 1).reshape(-1, classes)
         labels = batch.labels.repeat(room)

@@ -17,11 +17,13 @@ from harness.data.prepare import PreparedData
 from harness.errors import HarnessError, Locked
 from harness.fused import places
 from harness.jobs import Job, Networks
+from harness.micro_batches import Change
 from harness.placement import free_memory
 from harness.planner import Group
 from harness.pool import FeaturePool, Supply
 from harness.progress import Progress
 from harness.run_cell import CellRun, train_cells
+from harness.runtime import OutOfMemory
 from harness.spec import Grid
 from harness.store import RunFolder
 from harness.verdicts import DIVERGED
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How and where a grid runs; nothing here changes a result on one machine type but ``threads``.
+    """How and where a grid runs; nothing here changes a result on one machine type but ``threads`` and, by
+    rounding and by what dropout draws, ``micro_batches``: from when on batches are computed in pieces.
 
     ``cache_budget`` bounds the bytes of memory for activations (None: by what is free).
     """
@@ -46,6 +49,7 @@ class RunOptions:
     keep_features: bool = False
     wait: bool = True
     allow_random_frozen: bool = False
+    micro_batches: tuple[Change, ...] = ()
     argv: tuple[str, ...] = ()
 
 
@@ -86,9 +90,11 @@ class GridRun:
             initial = self.initial(jobs[0])
             self._announce(jobs[0], initial)
             data, supply = self.train_data(initial, jobs)
+        except OutOfMemory as error:  # the other groups go on
+            return trained | self._fail(jobs, error)
         except (OSError, HarnessError):
             raise
-        except Exception as error:  # a plugin's, or memory: the other groups go on
+        except Exception as error:  # a plugin's, or memory
             return trained | self._fail(jobs, error)
         timing = {
             "decode_s": supply.decode_s,
@@ -220,6 +226,7 @@ class GridRun:
             progress=self.progress,
             title=title,
             beside=beside,
+            micro_batches=self.options.micro_batches,
         )
 
     def _train_held(

@@ -9,6 +9,7 @@ import torch
 
 from harness.backbones.staged import StagedModel
 from harness.features import BATCH, FeatureSource, as_rows, on_device, run_prefix
+from harness.runtime import fixed_batches
 
 Load = Callable[[int, int], torch.Tensor]  # rows start:stop of what the first section takes
 
@@ -69,13 +70,14 @@ def compute_prefix(
         (cut, model.section(last, cut) if cut else None)
         for last, cut in zip([start, *ordered], ordered, strict=False)
     ]
-    for begin, rows in _batches(count, load):
-        size = len(rows)
-        x = on_device(rows, device)
-        for cut, section in sections:
-            x = x if section is None else run_prefix(section, x, autocast)
-            stores[cut][begin : begin + size].copy_(as_rows(x[:size]))
-        progress(size)
+    with fixed_batches("the pass of the frozen prefix", BATCH):
+        for begin, rows in _batches(count, load):
+            size = len(rows)
+            x = on_device(rows, device)
+            for cut, section in sections:
+                x = x if section is None else run_prefix(section, x, autocast)
+                stores[cut][begin : begin + size].copy_(as_rows(x[:size]))
+            progress(size)
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # else its seconds would count to what comes next
 

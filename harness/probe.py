@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 
 import torch
-from torch.nn import functional as F
+from torch import nn
 
 from harness.adaptive import Adaptation, GradientStatistics
 from harness.cell import Cell, TrainData
-from harness.epoch import batches
+from harness.epoch import Batch, batches, piece_seed, share_of_loss
 from harness.errors import HarnessError
 from harness.features import FeatureSource
+from harness.micro_batches import MicroBatches, Rows
 from harness.runtime import seed_generators
-from harness.seeding import derive_seed
 
 STREAM = "probe"  # the name of its random choices
 
@@ -33,6 +34,7 @@ def probe(
     weights: torch.Tensor,
     epoch: int,
     count: int,
+    micro_batches: MicroBatches,
 ) -> dict[str, GradientStatistics]:
     """The gradients of ``count`` batches (fewer where an epoch has fewer), for all that the segment trains.
 
@@ -45,15 +47,34 @@ def probe(
     suffix = cell.suffix(segment)
     with _untouched(cell):
         for batch in islice(batches(cell, data, source, epoch, STREAM), count):
-            seed_generators(derive_seed(cell.seed, STREAM, epoch, batch.step), cell.device)
-            with cell.autocast():
-                logits = suffix(batch.x)
-            loss = F.cross_entropy(logits.float(), batch.labels, weight=weights)
-            for name, gradient in zip(
-                live, torch.autograd.grad(loss, list(live.values()), allow_unused=True), strict=True
-            ):
-                seen[name].add(torch.zeros_like(live[name]) if gradient is None else gradient.detach())
-    return {name: found.statistics() for name, found in seen.items()}
+            look = partial(_gradients, cell, suffix, list(live.values()), batch, weights, epoch)
+            found = micro_batches.attempt((epoch, 0), len(batch.labels), suffix, look)
+            for name, gradient in zip(live, found, strict=True):
+                seen[name].add(gradient)
+    return {name: each.statistics() for name, each in seen.items()}
+
+
+def _gradients(
+    cell: Cell,
+    suffix: nn.Module,
+    parameters: Sequence[torch.Tensor],
+    batch: Batch,
+    weights: torch.Tensor,
+    epoch: int,
+    pieces: Sequence[Rows],
+) -> list[torch.Tensor]:
+    """Of the mean loss of a batch, for each of ``parameters``; zero where the loss doesn't depend on it."""
+    total = weights[batch.labels].sum()
+    found: list[torch.Tensor | None] = [None] * len(parameters)
+    for start, stop in pieces:
+        x, labels = batch.rows(start, stop), batch.labels[start:stop]
+        seed_generators(piece_seed(cell.seed, STREAM, epoch, batch.step, start), cell.device)
+        with cell.autocast():
+            logits = suffix(x)
+        loss = share_of_loss(logits, labels, weights, total)
+        more = torch.autograd.grad(loss, parameters, allow_unused=True)
+        found = [m if f is None else f if m is None else f + m for f, m in zip(found, more, strict=True)]
+    return [torch.zeros_like(p) if f is None else f for p, f in zip(parameters, found, strict=True)]
 
 
 def asked_shares(adapt: Adaptation, seen: Mapping[str, GradientStatistics]) -> dict[str, float]:

@@ -22,7 +22,13 @@ _FIRST_MISSING = 5
 
 
 def command(
-    spec: RunSpec, data: PreparedData, weights: str, threads: int, *, random_frozen: bool = False
+    spec: RunSpec,
+    data: PreparedData,
+    weights: str,
+    threads: int,
+    *,
+    random_frozen: bool = False,
+    micro_batches: int = 1,
 ) -> str:
     """The command that trains this one cell, whatever the environment and ``harness.toml`` say."""
     path = f"={data.path}" if data.path else ""
@@ -40,6 +46,7 @@ def command(
     words += ["--flip" if spec.train.flip else "--no-flip"]
     words += [] if spec.train.deterministic else ["--fast"]
     words += ["--allow-random-frozen"] if random_frozen else []
+    words += ["--micro-batches", str(micro_batches)] if micro_batches > 1 else []
     return shlex.join([*words, "--threads", str(threads)])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecordError, UsageError
+from harness.micro_batches import KEY, Change
 from harness.progress import Progress
 from harness.run_grid import RunOptions, run_grid
 from harness.spec import Grid, RunSpec
@@ -86,6 +87,7 @@ def rerun(path: Path, out: Path, moved: Moved, progress: Progress) -> Rerun:
             device=moved.device or str(before["environment"]["device"]),
             threads=int(before["environment"]["threads"]),
             allow_random_frozen=True,  # where it wasn't allowed there is no record
+            micro_batches=tuple(Change(**change) for change in before.get(KEY) or ()),
             argv=("rerun", str(path)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:

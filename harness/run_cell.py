@@ -22,10 +22,12 @@ from harness.freezing import frozen_random
 from harness.jobs import Job
 from harness.leakage import write_leakage
 from harness.metrics import scores
+from harness.micro_batches import KEY, Change, changes
 from harness.plugins import STRATEGIES, fault
 from harness.prefix import probe
 from harness.probe import RuleError
 from harness.progress import Progress
+from harness.runtime import let_go
 from harness.spec import FORMAT
 from harness.store import write_text
 from harness.trainer import EpochState, Failed, evaluate, fit_together
@@ -50,6 +52,7 @@ class CellRun:
     progress: Progress
     title: str
     beside: int = 1  # cells that train side by side with this one, itself included
+    micro_batches: tuple[Change, ...] = ()
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _before: Mapping[str, torch.Tensor] = field(default_factory=dict)
     _witness: Witness = field(default_factory=Witness)
@@ -71,6 +74,7 @@ class CellRun:
             settings=job.spec.train,
             device=self.device,
             origin=self._before,
+            micro_batches=self.micro_batches,
         )
         resume = self._resume(cell.device)
         if resume:
@@ -85,6 +89,7 @@ class CellRun:
         self._selected, self._witness = state.selected_epoch, state.witness
         self._accuracy = float(state.row["val_accuracy"] or 0)
         self.job.folder.write_history(state.history)
+        self._say_pieces(state)
         self._keep(state)
 
     def finish(self, cell: Cell) -> None:
@@ -130,7 +135,8 @@ class CellRun:
 
     def _write(self, found: Mapping[str, Any]) -> None:
         # Epochs that an earlier process trained before it was interrupted count too.
-        seconds = sum(float(row["seconds"] or 0) for row in self.job.folder.read_history())
+        history = self.job.folder.read_history()
+        seconds = sum(float(row["seconds"] or 0) for row in history)
         images = len(self.data.split.train) * self.job.spec.train.epochs
         timing = {
             **self.timing,
@@ -146,7 +152,14 @@ class CellRun:
         peak = runtime.peak_memory(self.device)
         memory = {"of": peak[0], "peak_bytes": peak[1], "shared_by": self.beside} if peak else None
         self.job.folder.write_result(
-            {**self._asked(), **found, "timing": timing, "memory": memory, "environment": environment}
+            {
+                **self._asked(),
+                **found,
+                KEY: [change._asdict() for change in changes(history)],
+                "timing": timing,
+                "memory": memory,
+                "environment": environment,
+            }
         )
 
     def _spec(self) -> dict[str, Any]:
@@ -174,6 +187,7 @@ class CellRun:
                 job.weights,
                 torch.get_num_threads(),
                 random_frozen=bool(frozen_random(job.plan.assigned, job.stages)),
+                micro_batches=max((c.pieces for c in self.micro_batches if c[:2] == (1, 0)), default=1),
             ),
             "typed": shlex.join(["harness", *self.argv]),
             "error": None,
@@ -189,6 +203,16 @@ class CellRun:
         if found:
             self.progress.say(f"{self.title}: going on after epoch {found.epoch}")
         return found
+
+    def _say_pieces(self, state: EpochState) -> None:
+        """Says it in the epoch from which batches are computed in more pieces than were asked for."""
+        for epoch, step, pieces in changes(state.history):
+            if epoch == state.row["epoch"] and (epoch, step, pieces) not in self.micro_batches:
+                size = self.job.spec.train.batch_size
+                self.progress.say(
+                    f"{self.title}: out of memory in epoch {epoch}, step {step}: from there on each batch of "
+                    f"{size} is computed in {pieces} micro-batches, whose gradients are added"
+                )
 
     def _keep(self, state: EpochState) -> None:
         """Writes the resume file where it is worth its time."""
@@ -207,6 +231,12 @@ def train_cells(runs: Sequence[CellRun], initial: StagedModel, title: str, *, fu
     Every one ends with a record, of what it reached or of why it failed; what the disk refuses to
     take is raised, since it would refuse the record too.
     """
+    for run in _train_together(runs, initial, title, fused):  # not before what those held is given back
+        _train_together([run], initial, run.title, fused)
+
+
+def _train_together(runs: Sequence[CellRun], initial: StagedModel, title: str, fused: bool) -> list[CellRun]:
+    """Those that something stopped which they may not meet when each has the machine to itself."""
     progress, waiting = runs[0].progress, list(runs)
     runtime.forget_peak_memory(runs[0].device)
     try:
@@ -231,12 +261,13 @@ def train_cells(runs: Sequence[CellRun], initial: StagedModel, title: str, *, fu
     except (OSError, Locked):
         raise
     except Exception as error:
-        if len(runs) == 1:
-            runs[0].fail(error)
-            return
-        progress.say(f"{title}: {type(error).__name__}: {error}; going on one by one")
-        for run in waiting:
-            train_cells([run], initial, run.title, fused=fused)
+        if isinstance(error, torch.OutOfMemoryError):
+            let_go(error)
+        if len(runs) > 1:
+            progress.say(f"{title}: {type(error).__name__}: {error}; going on one by one")
+            return waiting
+        runs[0].fail(error)
+    return []
 
 
 def _finish(run: CellRun, cell: Cell) -> None:

@@ -4,18 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import platform
+import traceback
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow", "simplejpeg")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
+
+
+class OutOfMemory(HarnessError):
+    """A device's memory is too small for what was asked of it."""
+
+
+def let_go(error: torch.OutOfMemoryError) -> None:
+    """Frees what the computation that ended in ``error`` held, by way of the frames that it passed."""
+    traceback.clear_frames(error.__traceback__)
+    error.__traceback__ = None
+    gc.collect()  # a graph of gradients may be a circle
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def fixed_batches(what: str, rows: int) -> Iterator[None]:
+    """Names ``what`` runs out of memory here, in batches of ``rows``, which must not get smaller."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        let_go(error)
+        raise OutOfMemory(
+            f"out of memory in {what}: its batches of {rows} images are part of what makes results "
+            "repeatable and don't get smaller; keep activations off the device (--cache-budget 0), use "
+            "--precision bf16 or a device with more memory"
+        ) from None
 
 
 def choose_device(name: str) -> torch.device:

@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 from harness.features import BATCH, FeatureSource
 from harness.fused import train_epoch_fused
 from harness.probe import probe
+from harness.runtime import fixed_batches
 from harness.verdicts import DIVERGED
 from harness.witness import Witness
 
@@ -82,7 +83,8 @@ def fit_together(
     ``fused``, the operations of their linear heads.
     """
     settings = cells[0].settings
-    states = [CellState.start(cell, snapshot) for cell, snapshot in zip(cells, resume, strict=True)]
+    beside = len(cells) > 1
+    states = [CellState.start(c, snapshot, beside=beside) for c, snapshot in zip(cells, resume, strict=True)]
     weights = class_weights(data, settings).to(cells[0].device)
     for epoch in range(1, settings.epochs + 1):
         active = [state for state in states if len(state.history) == epoch - 1]
@@ -97,10 +99,11 @@ def fit_together(
             try:
                 for state in batch:
                     _adapt(state, data, sources, weights, epoch)
-            except HarnessError as error:  # of an adaptive strategy, which is alone in its batch
+                found = _train(batch, data, sources, weights, epoch, fused)
+            except HarnessError as error:  # of a cell that is alone in its batch
+                batch[0].optimizer.zero_grad(set_to_none=True)
                 yield Failed(batch[0].cell, error)
                 continue
-            found = _train(batch, data, sources, weights, epoch, fused)
             spent_each = spent + (time.perf_counter() - began) / len(batch)
             for state, (loss, right) in zip(batch, found, strict=True):
                 if math.isfinite(loss):
@@ -128,7 +131,7 @@ def _evaluate(
     cell.model.eval()
     suffix, source = cell.suffix(segment), features[cell.cuts[segment]]
     found = []
-    with torch.inference_mode():
+    with torch.inference_mode(), fixed_batches("the evaluation", BATCH):
         for index in rows.split(BATCH):
             padded = torch.cat([index, index[-1:].expand(BATCH - len(index))])
             with cell.autocast():
@@ -150,7 +153,8 @@ def _train(
     if fused:
         cells, optimizers = [state.cell for state in batch], [state.optimizer for state in batch]
         return train_epoch_fused(cells, data, source, optimizers, weights, epoch)
-    return [train_epoch(first.cell, first.segment, data, source, first.optimizer, weights, epoch)]
+    pieces = first.micro_batches
+    return [train_epoch(first.cell, first.segment, data, source, first.optimizer, weights, epoch, pieces)]
 
 
 def _sources(active: Sequence[CellState], data: TrainData, epoch: int) -> Mapping[int, FeatureSource]:
@@ -168,7 +172,8 @@ def _adapt(
     if adaptation is None:
         return
     source = sources[cell.cuts[state.segment]]
-    seen = probe(cell, state.segment, data, source, weights, epoch, adaptation.batches)
+    count, pieces = adaptation.batches, state.micro_batches
+    seen = probe(cell, state.segment, data, source, weights, epoch, count, pieces)
     if not all(math.isfinite(s.gradient_norm) and math.isfinite(s.weight_norm) for s in seen.values()):
         raise _diverged(epoch)
     state.adapt(adaptation, seen)
@@ -193,6 +198,7 @@ def _row(
         "lr": max(group["lr"] for group in state.optimizer.param_groups),
         "seconds": round(train_seconds + time.perf_counter() - began, 4),
         **({} if state.shares is None else {"lr_shares": state.shares}),
+        **state.micro_batches.row(epoch),
         **({"kept": model.kept()} if isinstance(model, TappedModel) else {}),
     }
 

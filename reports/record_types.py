@@ -175,7 +175,8 @@ class Memory:
 class Result:
     """What only a run that ended well has.
 
-    ``val`` is ``None`` without validation images, ``memory`` where it was not recorded.
+    ``val`` is ``None`` without validation images, ``memory`` where it was not recorded. ``micro_batches`` is
+    in how many pieces a batch was computed, the most where that changed.
     """
 
     digests: Mapping[str, str]
@@ -187,6 +188,7 @@ class Result:
     test: Scores
     timing: Timing
     memory: Memory | None
+    micro_batches: int = 1
 
 
 @dataclass(frozen=True)

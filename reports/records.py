@@ -116,6 +116,7 @@ def _result(root: Fields) -> Result:
     data, val = root.sub("data"), root.optional_sub("val")
     names = data.texts("class_names")
     timing, memory = root.sub("timing"), root.optional_sub("memory")
+    changes = root.subs("micro_batches") if "micro_batches" in root.values else ()  # not in earlier records
     return Result(
         digests=root.sub("digests").options(),
         data=_data(data, names),
@@ -133,6 +134,7 @@ def _result(root: Fields) -> Result:
             images_per_s=timing.number_or_none("images_per_s"),
         ),
         memory=Memory(memory.text("of"), memory.integer("peak_bytes")) if memory else None,
+        micro_batches=max((change.integer("pieces") for change in changes), default=1),
     )
 
 

@@ -143,7 +143,18 @@ def test_reports_never_import_torch(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["trainer", "cell", "cell_state", "freezing", "witness", "audit", "optimizers", "schedules", "prefix"],
+    [
+        "trainer",
+        "cell",
+        "cell_state",
+        "freezing",
+        "micro_batches",
+        "witness",
+        "audit",
+        "optimizers",
+        "schedules",
+        "prefix",
+    ],
 )
 def test_the_trainer_knows_no_files_no_command_line_no_plots(name):
     found = set(imported(f"harness.{name}", HARNESS[f"harness.{name}"]))

@@ -88,6 +88,13 @@ _TRAIN = {f.name for f in fields(TrainSpec)}
 @click.option(
     "--threads", type=click.IntRange(1), help="CPU threads; part of what makes a result repeatable."
 )
+@click.option(
+    "--micro-batches",
+    type=click.IntRange(1),
+    default=1,
+    help="Compute each batch in so many pieces and add their gradients: less memory, the same batch size. "
+    "Done by itself where a GPU's memory runs out.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images; changes no result.")
 @click.option(
     "--cache-budget",
@@ -129,6 +136,7 @@ def command(ctx: click.Context, **given: Any) -> int:
     only what is missing.
     """
     path, grid = _grid(given)
+    from harness.micro_batches import Change
     from harness.placement import parse_bytes
     from harness.progress import Progress
     from harness.run_grid import RunOptions, run_grid
@@ -145,6 +153,7 @@ def command(ctx: click.Context, **given: Any) -> int:
         keep_features=given["keep_features"],
         wait=not given["no_wait"],
         allow_random_frozen=given["allow_random_frozen"],
+        micro_batches=(Change(1, 0, given["micro_batches"]),),
         argv=ctx.find_root().obj or (),
     )
     if given["plan"]:

@@ -85,6 +85,12 @@ def _lines(record: dict[str, Any]) -> list[str]:
         )
         # A record from before runs were audited has no such key.
         lines += [f"              {name}: {why}" for name, why in stage.get("still", {}).items()]
+    # An earlier record has no such key.
+    for change in record.get("micro_batches") or ():
+        lines.append(
+            f"  batches   in {change['pieces']} micro-batches each, gradients added, from epoch "
+            f"{change['epoch']}, step {change['step']}"
+        )
     environment = record["environment"]
     return [
         *lines,

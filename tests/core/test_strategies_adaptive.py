@@ -24,6 +24,7 @@ from harness.costs import CostModel, GridSize
 from harness.errors import UsageError
 from harness.freezing import assignments
 from harness.fused import places
+from harness.micro_batches import MicroBatches
 from harness.planner import CellPlan
 from harness.plugins import load_strategy
 from harness.probe import RuleError, asked_shares, probe
@@ -231,7 +232,7 @@ def test_one_batch_has_no_noise():
     cell = make_cell(small_net(), load_strategy("auto_rgn")[0], batch_size=64)
     cell.model.train()
     data = data_for(cell)
-    found = probe(cell, 0, data, data.features[0], torch.ones(2), 1, 5)
+    found = probe(cell, 0, data, data.features[0], torch.ones(2), 1, 5, MicroBatches())
     assert {s.signal_to_noise for s in found.values()} == {None}
     with pytest.raises(UsageError, match="one batch"):
         list(fit(make_cell(small_net(), load_strategy("auto_snr")[0], batch_size=64), data))
