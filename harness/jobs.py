@@ -136,53 +136,115 @@ def plan_jobs(
 
     What a strategy's own code raises besides is the fault of its jobs, and the others can be trained.
     """
-    described: dict[NetworkKey, _Described] = {}
-    codes: dict[tuple[str, str], str] = {}
-    dataset = load_dataset(data.spec.name)
+    planner = _Planner(grid, data, networks, allow_random_frozen)
     jobs = []
-    for name, asked_head, text, lr, seed in grid.cells():
-        head = check_head(asked_head)
+    for name, head, text, lr, seed in grid.cells():
+        common = planner.get(name, head, text, seed)
+        spec = RunSpec(
+            data.spec, common.backbone, common.label, common.head, common.canonical, lr, seed, grid.train
+        )
+        identity = spec.identity(common.images, common.network.digest)
+        jobs.append(
+            Job(
+                spec,
+                common.strategy,
+                common.strategy_name,
+                common.weights,
+                common.plan,
+                common.network.stages,
+                RunFolder(out / spec.folder_name(identity)),
+                common.digests,
+                common.fault,
+            )
+        )
+    return tuple({job.folder.name: job for job in jobs}.values())  # two names of one cell are one cell
+
+
+@dataclass(frozen=True, eq=False)
+class _Common:
+    """What cells have in common that differ in learning rate and seed alone."""
+
+    backbone: str
+    head: str
+    strategy: Any
+    strategy_name: str
+    canonical: str
+    weights: str
+    network: _Described
+    plan: CellPlan
+    images: str  # what identifies the images as the network sees them
+    digests: Mapping[str, str]
+    fault: PluginError | None
+
+    @property
+    def label(self) -> str:
+        """The weights' name as records have it."""
+        return Path(self.weights).name if Path(self.weights).suffix else self.weights
+
+
+@dataclass
+class _Planner:
+    """Plans each strategy on each network once, however many cells ask for it: a grid may hold thousands."""
+
+    grid: Grid
+    data: PreparedData
+    networks: Networks
+    allow_random_frozen: bool
+    _described: dict[NetworkKey, _Described] = field(default_factory=dict)
+    _known: dict[tuple[str, str, str], _Common] = field(default_factory=dict)
+    _codes: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def get(self, name: str, head: str, text: str, seed: int) -> _Common:
+        """For cells of backbone ``name``; ``seed`` only builds the network that is described."""
+        if (name, head, text) not in self._known:
+            self._known[name, head, text] = self._plan(name, check_head(head), text, seed)
+        return self._known[name, head, text]
+
+    def _plan(self, name: str, head: str, text: str, seed: int) -> _Common:
+        grid, data = self.grid, self.data
         backbone = load_backbone(name)
         strategy, strategy_name, canonical = load_strategy(text)
         weights = grid.weights.get(name, backbone.default_weights)
         key, fault = NetworkKey(backbone.name, weights, head), None
-        if key not in described:
-            with blamed(*backbone_plugin(name), f"backbone '{name}'", "can't be built"):
-                described[key] = _describe(networks.get(key, seed))
-        network = described[key]
+        with blamed(*backbone_plugin(name), f"backbone '{name}'", "can't be built"):
+            described = self._describe(key, seed)
         try:
             with blamed(STRATEGIES, strategy_name, f"strategy '{strategy_name}'", "can't be planned"):
-                recipe = strategy.recipe(network.stages, grid.train.epochs)
-                own = key.of(recipe)._replace(init="pretrained")
-                if own not in described:
-                    described[own] = _describe(networks.get(own, seed))
-                network = _unpretrained(described[own]) if recipe.init == "random" else described[own]
+                recipe = strategy.recipe(described.stages, grid.train.epochs)
+                own = self._describe(key.of(recipe)._replace(init="pretrained"), seed)
+                network = _unpretrained(own) if recipe.init == "random" else own
                 plan = plan_cell(
                     recipe,
                     network.stages,
                     epochs=grid.train.epochs,
                     strategy=canonical,
                     cuttable=network.cuttable,
-                    allow_random_frozen=allow_random_frozen,
+                    allow_random_frozen=self.allow_random_frozen,
                 )
         except PluginError as error:
-            network, plan, fault = described[key], _nothing(described[key].stages, grid.train.epochs), error
-        label = Path(weights).name if Path(weights).suffix else weights
-        spec = RunSpec(data.spec, backbone.name, label, head, canonical, lr, seed, grid.train)
-        images = f"{data.digest} {data.split.digest} {network.preprocess}"
-        identity = spec.identity(images, network.digest)
-        plugins = (type(backbone).__module__, type(strategy).__module__)
-        if plugins not in codes:
-            codes[plugins] = code_digest((backbone, strategy, dataset))
+            network, plan, fault = described, _nothing(described.stages, grid.train.epochs), error
         digests = {
             "data": data.digest,
             "split": data.split.digest,
             "weights": network.digest,
-            "code": codes[plugins],
+            "code": self._code(backbone, strategy),
         }
-        folder = RunFolder(out / spec.folder_name(identity))
-        jobs.append(Job(spec, strategy, strategy_name, weights, plan, network.stages, folder, digests, fault))
-    return tuple({job.folder.name: job for job in jobs}.values())  # two names of one cell are one cell
+        images = f"{data.digest} {data.split.digest} {network.preprocess}"
+        return _Common(
+            backbone.name, head, strategy, strategy_name, canonical, weights, network, plan, images, digests,
+            fault,
+        )  # fmt: skip
+
+    def _code(self, backbone: object, strategy: object) -> str:
+        modules = (type(backbone).__module__, type(strategy).__module__)
+        if modules not in self._codes:
+            self._codes[modules] = code_digest((backbone, strategy, load_dataset(self.data.spec.name)))
+        return self._codes[modules]
+
+    def _describe(self, key: NetworkKey, seed: int) -> _Described:
+        if key not in self._described:
+            self._described[key] = _describe(self.networks.get(key, seed))
+        return self._described[key]
 
 
 def _nothing(stages: Sequence[StageInfo], epochs: int) -> CellPlan:
