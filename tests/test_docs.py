@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from harness.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *(p for p in sorted(DOCS.rglob("*.md")) if "example-report" not in p.parts)]
+
+
+@pytest.fixture(scope="module")
+def generated() -> dict[str, Callable[[], str]]:
+    """The pages that the site makes from the code: address -> what writes it."""
+    spec = importlib.util.spec_from_file_location("site_reference", DOCS / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.PAGES
 
 
 def commands(text: str) -> list[str]:
     """The ``harness ...`` commands of fenced shell blocks, continuation lines joined, comments dropped."""
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.S)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    parts = [part.strip() for line in lines for part in re.split(r"&&|;", line.split("  #")[0])]
+    parts = [part.strip() for line in lines for part in re.split(r"&&?|;", line.split("  #")[0])]
     return [re.sub(r"^(\w+=\S+ )+", "", p) for p in parts if re.match(r"^(\w+=\S+ )*harness( |$)", p)]
 
 
@@ -70,10 +85,61 @@ def test_the_page_of_strategies_is_what_the_plugins_say() -> None:
     assert (ROOT / "docs" / "strategies.md").read_text("utf-8") == strategies_page(own)
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages_lead_somewhere(generated: dict[str, Callable[[], str]]) -> None:
+    made = {(DOCS / address).resolve() for address in generated}
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            there = (page.parent / target).resolve()
+            # The README is read where there is no site.
+            assert there.exists() or (page.name != "README.md" and there in made), f"{page.name}: {target}"
+
+
+def test_every_page_is_in_the_navigation_once(generated: dict[str, Callable[[], str]]) -> None:
+    def pages(node: object) -> list[str]:
+        if isinstance(node, str):
+            return [node]
+        children = node.values() if isinstance(node, dict) else node
+        return [page for child in children for page in pages(child)]  # type: ignore[attr-defined]
+
+    shown = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"])
+    assert sorted(shown) == sorted([*(str(p.relative_to(DOCS)) for p in PAGES[1:]), *generated])
+
+
+def test_the_reference_has_every_command_option_plugin_and_status(
+    generated: dict[str, Callable[[], str]],
+) -> None:
+    from harness import errors, plugins
+
+    text = generated["reference/cli.md"]()
+    context = click.Context(cli, info_name="harness")
+    for name in COMMANDS:
+        section = text[text.index(f"\n## harness {name}\n") :].split("\n## ")[1]
+        nodes = [cli.get_command(context, name)]
+        if isinstance(nodes[0], click.Group):
+            nodes += nodes[0].commands.values()
+        for option in (p for node in nodes for p in node.params if isinstance(p, click.Option)):  # type: ignore[union-attr]
+            assert all(o in section for o in option.opts), f"{name} {option.opts}"
+    listed = generated["reference/plugins.md"]()
+    for group in plugins.KINDS:
+        for name, found in plugins.find(group).items():
+            if group != plugins.STRATEGIES and found.package == "transfer-harness":
+                assert f"| `{name}` |" in listed
+    statuses = generated["reference/exit-statuses.md"]()
+    for name, error in vars(errors).items():
+        if isinstance(error, type) and issubclass(error, errors.HarnessError):
+            row = next(line for line in statuses.splitlines() if f"`{name}`" in line)
+            assert row.startswith(f"| `{error.exit_code}` |")
+    suite_file = generated["reference/suite-file.md"]()
+    for key in ("data.name", "grid.strategies", "train.epochs", "expect[].accuracy", "reference[].n"):
+        assert f"`{key}`" in suite_file
+
+
+def test_nothing_of_the_site_is_fetched_from_elsewhere() -> None:
+    given = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
+    assert given["theme"]["font"] is False
+    assert not {"repo_url", "site_url", "extra_javascript"} & given.keys()
+    for file in ("mkdocs.yml", "docs/assets/site.css"):
+        assert "://" not in (ROOT / file).read_text("utf-8")
 
 
 def test_no_page_names_a_path_of_one_machine() -> None:
