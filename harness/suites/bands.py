@@ -9,8 +9,8 @@ from harness.stats import Interval
 from harness.suites.table import Table
 
 MAJORITY = "majority"
-# Figures of a record's test part, the training loss of its last epoch, and how far training went.
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "loss", "train_loss", "moved")
+# Figures of a record's test part and of its last epoch of training, and how far training went.
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "loss", "train_loss", "train_accuracy", "moved")
 # A collapsed network may still answer otherwise for this share of the images (verdicts.COLLAPSED_SHARE).
 COLLAPSE_SLACK = 0.005
 _ROUNDING = 1e-9  # a share such as 0.93 is no binary fraction; both edges count

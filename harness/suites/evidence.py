@@ -21,10 +21,11 @@ CONDITIONS = (*VERSIONS, "platform", "device", "device_name", "threads")
 
 @dataclass(frozen=True)
 class Evidence:
-    """A finished or failed run: its record, its last epoch's training loss, the digest of its test ids."""
+    """A finished or failed run: its record, its last epoch's training figures, the digest of its test ids."""
 
     record: Mapping[str, Any]
     train_loss: float
+    train_accuracy: float
     test_ids: str
 
     @classmethod
@@ -33,14 +34,15 @@ class Evidence:
         try:
             record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
             if record["status"] != "done":
-                return cls(record, math.nan, "")
+                return cls(record, math.nan, math.nan, "")
             last = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-            loss = json.loads(last)["train_loss"]
+            row = json.loads(last)
+            loss, right = row["train_loss"], float(row["train_accuracy"])
             with (folder / "predictions.csv").open(encoding="utf-8", newline="") as lines:
                 ids = [row["id"] for row in csv.DictReader(lines)]
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise RecordError(f"can't read the run in '{folder}': {error}") from error
-        return cls(record, math.nan if loss is None else float(loss), ids_digest(ids))
+        return cls(record, math.nan if loss is None else float(loss), right, ids_digest(ids))
 
     @property
     def failed(self) -> str:
@@ -49,9 +51,9 @@ class Evidence:
 
     def figure(self, metric: str) -> float:
         """One of :data:`~harness.suites.bands.METRICS`."""
-        if metric == "moved":
-            return self.moved
-        value = self.train_loss if metric == "train_loss" else self.record["test"][metric]
+        if metric in ("train_loss", "train_accuracy", "moved"):
+            return float(getattr(self, metric))
+        value = self.record["test"][metric]
         return math.nan if value is None else float(value)
 
     @property

@@ -16,7 +16,8 @@ from harness.suites.bands import COLLAPSE_SLACK, Band
 from harness.suites.claims import Cell, near
 from harness.suites.evidence import Evidence
 
-MEASURED = ("accuracy", "loss", "moved")
+MEASURED = ("accuracy", "loss", "train_accuracy", "moved")
+_SHARES = ("accuracy", "train_accuracy")
 FEWEST = 3  # values without which a spread is not worth the name
 _DECIMALS = {"moved": 6}  # else four
 
@@ -107,7 +108,7 @@ class _Values:
 
     good: Mapping[str, tuple[float, ...]]
     collapsed: int
-    images: int
+    images: Mapping[str, int]  # by metric: of how many the share is
 
     @classmethod
     def of(cls, runs: Sequence[Evidence]) -> _Values:
@@ -115,7 +116,14 @@ class _Values:
         fell = [abs(run.figure("accuracy") - run.majority) <= COLLAPSE_SLACK for run in done]
         stood = [run for run, collapsed in zip(done, fell, strict=True) if not collapsed]
         good = {metric: tuple(run.figure(metric) for run in stood) for metric in MEASURED}
-        return cls(good, sum(fell), done[0].record["test"]["n"] if done else 0)
+        images = {}
+        if done:
+            record = done[0].record
+            images = {
+                "accuracy": record["test"]["n"],
+                "train_accuracy": sum(record["data"]["counts"]["train"]),
+            }
+        return cls(good, sum(fell), images)
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -141,10 +149,10 @@ def _proposal(
     left_out: tuple[str, ...] = ()
     for metric in values.wanted:
         low, high = _interval(metric, values, coverage, priors[metric])
-        if low <= 0 and (high >= 1 or metric != "accuracy"):
+        if low <= 0 and (high >= 1 or metric not in _SHARES):
             left_out = (*left_out, f"{metric}: its values are spread over all there is")
             continue
-        top = 1.0 if metric == "accuracy" else math.inf
+        top = 1.0 if metric in _SHARES else math.inf
         edges = _outward(max(low, 0.0), min(high, top), _DECIMALS.get(metric, 4))
         bands[metric] = Band((edges,), bool(values.collapsed))
     if len(runs) < FEWEST:
@@ -162,7 +170,7 @@ def _scaled(metric: str, values: Sequence[float]) -> Sequence[float]:
 
 
 def _interval(metric: str, values: _Values, coverage: float, prior: Prior) -> Interval:
-    resolution = 1 / values.images if metric == "accuracy" else 0.0
+    resolution = 1 / values.images[metric] if metric in _SHARES else 0.0
     found = prediction_interval(_scaled(metric, values.good[metric]), coverage, resolution, prior)
     return Interval(math.exp(found.low), math.exp(found.high)) if metric == "moved" else found
 

@@ -35,10 +35,10 @@ def evidence(accuracy=0.92, **changes):
         "error": None,
         "spec": {"train": {"epochs": 2}},
         "digests": {"data": "d", "split": "s", "weights": "w", "code": "c"},
-        "data": {"counts": {"test": [40, 60]}},
+        "data": {"counts": {"train": [40, 60], "test": [40, 60]}},
         "backbone": {"stages": [stage]},
         "prefix": {"cut": 4, "probe": [0.5, 0.52]},
         "environment": {"torch": "2.10", "threads": 1},
         "test": {"accuracy": accuracy, "loss": 0.3},
     }
-    return Evidence(record | changes, train_loss=0.25, test_ids=ids_digest(["a", "b"]))
+    return Evidence(record | changes, train_loss=0.25, train_accuracy=0.95, test_ids=ids_digest(["a", "b"]))

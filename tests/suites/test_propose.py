@@ -16,15 +16,13 @@ from harness.suites.propose import Prior, each_coverage, prediction_interval, pr
 from harness.suites.write import BEGIN, END, merged, section, shared_digests
 from suites.rows import HEAD, evidence
 
+COUNTS = {"counts": {"train": [4000, 6000], "test": [400, 600]}}
 CELL = Cell("vgg_tiny", "own", "full", 1e-3, 0)
 
 
 def measured(*accuracies):
     """Runs of 1,000 test images, 600 of them of the largest class."""
-    return [
-        evidence(a, test={"accuracy": a, "loss": 1 - a, "n": 1000}, data={"counts": {"test": [400, 600]}})
-        for a in accuracies
-    ]
+    return [evidence(a, test={"accuracy": a, "loss": 1 - a, "n": 1000}, data=COUNTS) for a in accuracies]
 
 
 def test_the_interval_is_that_of_one_more_observation():
@@ -90,14 +88,14 @@ def test_a_collapse_is_a_component_of_its_own():
 
 def test_a_band_that_says_nothing_is_no_band():
     (found,) = propose({CELL: measured(0.2, 0.5, 0.9)}, 0.999)
-    assert found.bands.keys() == {"moved"}
+    assert found.bands.keys() == {"moved", "train_accuracy"}
     assert "spread over all there is" in found.left_out[0]
 
 
 def test_edges_are_rounded_outward_and_stay_shares():
     (found,) = propose({CELL: measured(0.99, 0.995, 0.998)}, 0.95)
     (interval,) = found.bands["accuracy"].intervals
-    exact = prediction_interval([0.99, 0.995, 0.998], each_coverage(0.95, 3), 1e-3)
+    exact = prediction_interval([0.99, 0.995, 0.998], each_coverage(0.95, 4), 1e-3)
     assert interval.low <= exact.low < interval.low + 1e-4
     assert interval.high == 1.0
 
@@ -108,7 +106,7 @@ def test_a_distance_has_a_band_of_factors():
     for run, moved in zip(runs, (0.1 / 1.1, 0.1, 0.1 * 1.1), strict=True):
         run.record["backbone"]["stages"][0]["moved"] = moved
     (found,) = propose({CELL: runs}, 0.95)
-    half = stats.t.ppf(1 - 0.05 / 3 / 2, 2) * math.sqrt(1 + 1 / 3)
+    half = stats.t.ppf(1 - 0.05 / 4 / 2, 2) * math.sqrt(1 + 1 / 3)
     (band,) = found.bands["moved"].intervals
     assert band == pytest.approx((0.1 * 1.1**-half, 0.1 * 1.1**half), rel=1e-4)
     runs[0].record["backbone"]["stages"][0]["moved"] = 0.0
@@ -135,7 +133,7 @@ def test_seeds_that_all_fail_alike_are_an_error_to_expect():
 
 
 def part():
-    runs = measured(0.9, 0.91, 0.92)
+    runs = measured(0.9, 0.905, 0.91)
     source = {"text": 'a "quoted" text', "data": "d", "split": "s", "recipe": {"epochs": 2, "flip": True}}
     return section(propose({CELL: runs}, 0.95), shared_digests(runs), source, ("strategy", "lr"))
 
@@ -145,7 +143,11 @@ def test_what_is_written_is_read_again_and_the_rest_stays_to_the_letter():
     once = merged(mine, part(), "f")
     assert once.startswith(mine)
     suite = parse_suite(once, "f")
-    assert [sorted(e.bands) for e in suite.expectations] == [[], [], ["accuracy", "loss", "moved"]]
+    assert [sorted(e.bands) for e in suite.expectations] == [
+        [],
+        [],
+        ["accuracy", "loss", "moved", "train_accuracy"],
+    ]
     assert suite.sources["measured"].recipe == {"epochs": 2, "flip": True}
     assert suite.sources["measured"].text == 'a "quoted" text'
     later = once.replace(BEGIN, "# above\n" + BEGIN) + "# below\n"
