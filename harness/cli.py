@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "Hold fresh runs against what a suite expects.",
     "compare": "Compare two runs on the same test images.",
     "predict": "Classify images with the network of a finished run.",
+    "export": "Write a run's network as files that stand alone.",
     "explain": "Compute heat maps of the images that the report shows (Grad-CAM).",
     "list": "List strategies, backbones, datasets, trackers or suites.",
     "new": "Write a package for a plugin of your own.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from harness.data.decode import load_readable
-from harness.errors import DataError
+from harness.errors import DataError, RecordError
 from harness.features import BATCH
 from harness.metrics import probabilities
 from harness.trained import TrainedRun
@@ -78,6 +79,16 @@ def predict(
         raise DataError(f"can't decode image {path}: {reason}{more}")
     logits = torch.cat(found) if found else torch.empty(0, len(trained.class_names))
     return Predictions(tuple(names), logits.numpy(), trained.class_names, failed)
+
+
+def recorded_answers(trained: TrainedRun) -> dict[str, int]:
+    """The class that the run's own test gave each test image, by the path it was read from, in its order."""
+    file = trained.folder.path / "predictions.csv"
+    try:
+        with file.open(encoding="utf-8", newline="") as handle:
+            return {row["path"]: int(row["prediction"]) for row in csv.DictReader(handle)}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise RecordError(f"can't read '{file}': {error!r}") from error
 
 
 def _loaded(

@@ -90,8 +90,7 @@ def write_report(
     if "json" in formats:
         files[out / "report.json"] = report_json(data, images).encode("utf-8", "replace")
     if "model-card" in formats:
-        card = model_card(data, cell)
-        files[out / CARD] = _render(_markdown(), "model_card.md.j2", {"report": data, "card": card})
+        files[out / CARD] = model_card_text(data, cell).encode("utf-8", "replace")
     try:
         _write(files, out)
         if "md" in formats:
@@ -99,6 +98,12 @@ def write_report(
     except OSError as error:
         raise UsageError(f"the report can't be written to '{out}': {error.strerror or error}") from error
     return list(files)
+
+
+def model_card_text(data: ReportData, cell: str | None) -> str:
+    """The model card of the cell that ``cell`` names, else of the best one, as Markdown with its metadata."""
+    context = {"report": data, "card": model_card(data, cell)}
+    return _render(_markdown(), "model_card.md.j2", context).decode()
 
 
 def _private(views: Iterable[View]) -> str:

@@ -28,6 +28,7 @@ LIGHT = (
     "leakage",
     "code_digest",
     "suites.claims",
+    "export.notes",
     "seal",
     "verify",
     "tracked",

@@ -74,6 +74,23 @@ def _adapt(path: str, conv: nn.Conv2d, lora: ConvLora) -> None:
     conv.register_forward_hook(_add)
 
 
+@torch.no_grad()
+def merged_weights(model: StagedModel) -> dict[str, torch.Tensor]:
+    """By name, the weight of every adapted convolution with its adapter's change added, as it would be
+    without the adapter.
+
+    Summed in float64, so that what is lost is one rounding to the weight's own dtype.
+    """
+    found = {}
+    for path, conv in model.parts.named_modules():
+        if isinstance(conv, nn.Conv2d) and hasattr(conv, _SCALE):
+            up, down = (getattr(conv, name).weight.double().chunk(conv.groups) for name in (_UP, _DOWN))
+            change = [torch.einsum("or,rikl->oikl", b[:, :, 0, 0], a) for a, b in zip(down, up, strict=True)]
+            weight = conv.weight.double() + getattr(conv, _SCALE) * torch.cat(change)
+            found[f"{path}.weight"] = weight.to(conv.weight.dtype)
+    return found
+
+
 def _add(conv: nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
     up, down, scale = (getattr(conv, name) for name in (_UP, _DOWN, _SCALE))
     return out + up(down(given[0])) * scale

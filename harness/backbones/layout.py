@@ -102,9 +102,9 @@ def stage_network(
     stages = list(cut or stages)
     whole = None if layout.exact or cut else native
     staged = StagedModel(stages, preprocess, whole=whole)
-    staged.pretrained = frozenset(
-        name for name, tensor in staged.tensors() if native_ids.get(id(tensor)) in covered
-    )
+    named = ((name, native_ids.get(id(tensor))) for name, tensor in staged.tensors())
+    staged.native = {name: key for name, key in named if key is not None}
+    staged.pretrained = frozenset(name for name, key in staged.native.items() if key in covered)
     return staged
 
 

@@ -52,7 +52,8 @@ class StagedModel(nn.Module):
     Tensors are named ``STAGE.rest``. ``pretrained`` holds the names of the tensors that weights
     covered; all others stayed at their random initialisation. A model with ``cuttable`` false runs
     as a whole (``whole``): its stages say who owns which parameter, but no prefix can be taken.
-    ``adapters`` maps each tensor that was added to a layer to the layer's own weight.
+    ``adapters`` maps each tensor that was added to a layer to the layer's own weight. ``native`` maps tensors
+    to their names in the network that they come from; what has none there (another head) is left out.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class StagedModel(nn.Module):
         self.normalize = Normalize(preprocess.mean, preprocess.std)
         self.pretrained = pretrained
         self.adapters: Mapping[str, str] = {}
+        self.native: Mapping[str, str] = {}
         # Not a submodule: its parameters are already owned by the stages.
         # Its own flag stays at eval: no train() reaches it, and some networks return more in train mode.
         self._whole = (whole and whole.eval(),)

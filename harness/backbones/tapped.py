@@ -77,6 +77,7 @@ class TappedModel(StagedModel):
         pretrained = frozenset(n for n in model.pretrained if not n.startswith(f"{last}."))
         super().__init__([*stages, head], model.preprocess, pretrained)
         self.normalize = model.normalize
+        self.native = {name: key for name, key in model.native.items() if not name.startswith(f"{last}.")}
         self.taps, self.tapped = taps, tuple(sizes)
 
     @property
