@@ -24,7 +24,7 @@ COMMANDS = {
     "predict": "Classify images with the network of a finished run.",
     "export": "Write a run's network as files that stand alone.",
     "explain": "Compute heat maps of the images that the report shows (Grad-CAM).",
-    "list": "List strategies, backbones, datasets, trackers or suites.",
+    "list": "List strategies, backbones, datasets, engines, trackers or suites.",
     "new": "Write a package for a plugin of your own.",
     "show": "Show one run.",
     "show plan": "Show what a strategy does with a backbone, stage by stage.",

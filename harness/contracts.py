@@ -1,4 +1,4 @@
-"""The plugin contracts: what a strategy, a backbone, a dataset and a tracker are.
+"""The plugin contracts: what a strategy, a backbone, a dataset, a tracker and an engine (``work.py``) are.
 
 Nothing here imports torch, so that a strategy stays plain data: it receives a description of
 the stages and returns a schedule over them (``recipes.py``, whose names are offered here too).
@@ -30,6 +30,7 @@ from harness.recipes import (
 )
 from harness.stage_info import ParameterInfo, Role, StageInfo, body_blocks
 from harness.tracked import Held, TrackedEnd, TrackedEpoch, TrackedRun
+from harness.work import Ended, Engine, Need, Stop, Unit, Workers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,10 +44,13 @@ __all__ = [
     "ConvLora",
     "DataCard",
     "Dataset",
+    "Ended",
+    "Engine",
     "GradientStatistics",
     "Group",
     "GroupLasso",
     "Held",
+    "Need",
     "OneCycle",
     "ParameterInfo",
     "Plan",
@@ -59,12 +63,15 @@ __all__ = [
     "Selector",
     "StageInfo",
     "StartPenalty",
+    "Stop",
     "Strategy",
     "Taps",
     "TrackedEnd",
     "TrackedEpoch",
     "TrackedRun",
     "Tracker",
+    "Unit",
+    "Workers",
     "body_blocks",
     "decayed",
     "freeze",

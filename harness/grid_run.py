@@ -37,7 +37,8 @@ class RunOptions:
     """How and where a grid runs; nothing here changes a result on one machine type but ``threads`` and, by
     rounding and by what dropout draws, ``micro_batches``: from when on batches are computed in pieces.
 
-    ``cache_budget`` bounds the bytes of memory for activations (None: by what is free).
+    ``cache_budget`` bounds the bytes of memory for activations (None: by what is free); ``processes``
+    of one machine share it.
     """
 
     out: Path = Path("runs")
@@ -51,6 +52,8 @@ class RunOptions:
     allow_random_frozen: bool = False
     micro_batches: tuple[Change, ...] = ()
     argv: tuple[str, ...] = ()
+    engine: str = "local"
+    processes: int = 1
 
 
 def settled(folder: RunFolder) -> bool:
@@ -82,7 +85,7 @@ class GridRun:
         trained: set[str] = set()
         for job in jobs:
             if job.fault:
-                trained |= self._fail([job], job.fault)
+                trained |= self.fail([job], job.fault)
         jobs = [job for job in jobs if not job.fault]
         if not jobs:
             return trained
@@ -91,11 +94,11 @@ class GridRun:
             self._announce(jobs[0], initial)
             data, supply = self.train_data(initial, jobs)
         except OutOfMemory as error:  # the other groups go on
-            return trained | self._fail(jobs, error)
+            return trained | self.fail(jobs, error)
         except (OSError, HarnessError):
             raise
         except Exception as error:  # a plugin's, or memory
-            return trained | self._fail(jobs, error)
+            return trained | self.fail(jobs, error)
         timing = {
             "decode_s": supply.decode_s,
             "prefix_s": supply.prefix_s,
@@ -243,8 +246,11 @@ class GridRun:
             title = f"[{first + 1}-{first + len(runs)}/{total}] {len(runs)} cells side by side"
         train_cells(runs, initial, title, fused=not data.augmented and self._places(initial, jobs[0]) > 1)
 
-    def _fail(self, jobs: Sequence[Job], error: Exception) -> set[str]:
-        """Records one reason for cells that share what failed before any of them could begin."""
+    def fail(self, jobs: Sequence[Job], error: Exception, wait: bool = False) -> set[str]:
+        """Records one reason for cells that share what failed; names of those that no other process has.
+
+        With ``wait`` for those as well: such as what a machine that is gone still seems to hold.
+        """
         table, split = self.data.table, self.data.split
         nothing = TrainData(
             {},
@@ -258,7 +264,7 @@ class GridRun:
         failed = set()
         for job in jobs:
             try:
-                job.folder.lock(wait=False)
+                job.folder.lock(wait)
             except Locked:
                 continue
             try:

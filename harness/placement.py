@@ -78,6 +78,16 @@ def make_placement(device: torch.device, budget: int | None) -> Placement:
     return Placement(device, on_device, budget - on_device)
 
 
+def shared_budget(device: torch.device, budget: int | None, processes: int) -> int | None:
+    """One process's part of a budget that ``processes`` share, or of the memory that is free.
+
+    None, by what is free, on a GPU: its memory belongs to one of them.
+    """
+    if budget is None:
+        return None if device.type == "cuda" else int(available_memory() * SHARE) // processes
+    return budget // processes
+
+
 def parse_bytes(text: str) -> int:
     """``500M``, ``8G`` or a number of bytes; units are powers of 1024."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)

@@ -21,12 +21,14 @@ BACKBONES = "harness.backbones"
 FAMILIES = "harness.backbone_families"
 DATASETS = "harness.datasets"
 TRACKERS = "harness.trackers"
+ENGINES = "harness.engines"
 KINDS: Mapping[str, str] = {
     STRATEGIES: "strategy",
     BACKBONES: "backbone",
     FAMILIES: "backbone family",
     DATASETS: "dataset",
     TRACKERS: "tracker",
+    ENGINES: "engine",
 }
 # What contracts.py asks of each.
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -34,6 +36,7 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
     BACKBONES: ("name", "default_weights", "build"),
     DATASETS: ("name", "default_target", "default_split", "needs_path", "read"),
     TRACKERS: ("summary", "needs", "live", "held", "write"),
+    ENGINES: ("summary", "needs", "elsewhere", "open"),
 }
 
 # Short names for the networks that people ask for most; everything else is FAMILY:NAME.
@@ -186,14 +189,26 @@ def load_strategy(text: str) -> tuple[Any, str, str]:
 
 def load_tracker(text: str) -> Any:
     """``mlflow[uri=sqlite:///mlflow.db]`` -> a tracker; UsageError where what it needs isn't installed."""
-    tracker, name = _from_text(TRACKERS, text)
+    return _with_needs(TRACKERS, text)[0]
+
+
+def load_engine(text: str) -> tuple[Any, str]:
+    """``local[workers=4]`` -> (the engine, its name); UsageError where what it needs isn't installed."""
+    return _with_needs(ENGINES, text)
+
+
+def _with_needs(group: str, text: str) -> tuple[Any, str]:
+    """A plugin whose modules ``needs`` are installed, and its name; they are an extra of its package."""
+    made, name = _from_text(group, text)
     # A folder that a tracker has written, ./wandb, is no package.
-    found = {module: find_spec(module) for module in tracker.needs}
+    found = {module: find_spec(module) for module in made.needs}
     absent = [module for module, spec in found.items() if spec is None or spec.origin is None]
     if absent:
-        package = find(TRACKERS)[name].package
-        raise UsageError(f"tracker {name} needs {absent[0]}: python -m pip install '{package}[{name}]'")
-    return tracker
+        package = find(group)[name].package
+        raise UsageError(
+            f"{KINDS[group]} {name} needs {absent[0]}: python -m pip install '{package}[{name}]'"
+        )
+    return made, name
 
 
 def _from_text(group: str, text: str) -> tuple[Any, str]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from harness import runtime
 from harness.data.prepare import prepare_data
-from harness.errors import Locked
+from harness.engine_run import TrainJobs, opened
+from harness.errors import DataError, Locked
 from harness.feature_keys import Conditions
 from harness.grid_run import GridRun, RunOptions, settled
 from harness.jobs import Job, Networks, check_names, plan_jobs
+from harness.placement import shared_budget
 from harness.planner import group_cells
+from harness.plugins import load_engine
 from harness.pool import FeaturePool
 from harness.progress import Progress
-from harness.spec import Grid
+from harness.spec import DataSpec, Grid, TrainSpec
 from harness.store import RunFolder
 
 
@@ -52,7 +57,9 @@ def run_grid(
     _say_older(jobs, options, progress)
     trained: set[str] = set()
     try:
-        _train(run, todo, trained, options, progress)
+        if todo:
+            with opened(run, options, train_unit) as train:
+                _train(train, todo, trained, options, progress)
     except BaseException as stopped:
         if not isinstance(stopped, Exception):  # Ctrl-C and the like
             progress.say(_standing(jobs, grid.train.epochs))
@@ -73,13 +80,12 @@ def _say_older(jobs: Sequence[Job], options: RunOptions, progress: Progress) -> 
         )
 
 
-def _train(run: GridRun, todo: list[Job], trained: set[str], options: RunOptions, progress: Progress) -> None:
+def _train(
+    train: TrainJobs, todo: list[Job], trained: set[str], options: RunOptions, progress: Progress
+) -> None:
     """Until every cell of ``todo`` is settled; ``trained`` takes the names of those trained here."""
     while todo:
-        before = 0
-        for group in group_cells((job, job.network) for job in todo):
-            trained |= run.train_group(group, before, len(todo))
-            before += len(group.cells)
+        trained |= train(todo)
         todo = [job for job in todo if not (settled(job.folder) or job.folder.name in trained)]
         if todo and not options.wait:
             raise Locked(f"{len(todo)} cells are being trained by another process: {todo[0].folder.name}")
@@ -100,15 +106,47 @@ def _standing(jobs: Sequence[Job], epochs: int) -> str:
 
 def prepare(grid: Grid, options: RunOptions, progress: Progress) -> tuple[GridRun, tuple[Job, ...]]:
     """Everything that is known before any image is decoded: samples, networks, one job a cell."""
+    check_names(grid)
+    run = _set_up(grid, options, progress)
+    return run, plan_jobs(grid, run.data, run.networks, options.out, options.allow_random_frozen)
+
+
+def _set_up(grid: Grid, options: RunOptions, progress: Progress) -> GridRun:
+    """What does not depend on which cells a grid has."""
     threads = options.threads or runtime.default_threads()
     workers = options.workers or threads
-    device = runtime.choose_device(options.device)
+    # Workers elsewhere have a device; this process only plans.
+    device = runtime.choose_device("cpu" if load_engine(options.engine)[0].elsewhere else options.device)
     runtime.configure(threads, grid.train.precision, grid.train.deterministic)
-    check_names(grid)
     data = prepare_data(grid.data, options.data_path, workers)
     networks = Networks(len(data.table.class_names), device)
-    jobs = plan_jobs(grid, data, networks, options.out, options.allow_random_frozen)
     mirrored = grid.train.flip and not grid.train.augment
     conditions = Conditions(device, grid.train.precision, grid.train.deterministic, mirrored)
-    pool = FeaturePool(data, conditions, workers, options.cache_budget, options.keep_features, progress)
-    return GridRun(grid, data, networks, pool, options, device, progress), jobs
+    budget = options.cache_budget
+    if options.processes > 1:
+        budget = shared_budget(device, budget, options.processes)
+    pool = FeaturePool(data, conditions, workers, budget, options.keep_features, progress)
+    return GridRun(grid, data, networks, pool, options, device, progress)
+
+
+def train_unit(grid: Grid, options: RunOptions, cells: Sequence[str]) -> None:
+    """What an engine's worker does: trains the cells of ``grid``, which are one group's.
+
+    Raises DataError where they aren't the runs called ``cells``: it has other data, weights or code here.
+    """
+    run = replace(_kept_set_up(grid.data, grid.train, options), grid=grid)
+    jobs = plan_jobs(grid, run.data, run.networks, options.out, options.allow_random_frozen)
+    strange = sorted(set(cells) - {job.folder.name for job in jobs})
+    if strange:
+        raise DataError(
+            f"data, weights or versions on {socket.gethostname()} aren't those that the grid was planned "
+            f"with: there is no cell '{strange[0]}' there"
+        )
+    for group in group_cells((job, job.network) for job in jobs):
+        run.train_group(group, 0, len(jobs))
+
+
+@lru_cache(maxsize=1)
+def _kept_set_up(data: DataSpec, train: TrainSpec, options: RunOptions) -> GridRun:
+    """Samples and activations stay with a worker from one unit to the next."""
+    return _set_up(Grid(data=data, train=train), options, Progress(quiet=True))

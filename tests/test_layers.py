@@ -39,6 +39,12 @@ LIGHT = (
     "trackers.mlflow",
     "trackers.wandb",
     "dispatch",
+    "work",
+    "engines.frames",
+    "engines.local",
+    "engines.local_worker",
+    "engines.ray",
+    "engines.slurm",
 )
 
 

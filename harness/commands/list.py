@@ -27,7 +27,7 @@ is made from the plugins themselves: `harness list strategies --markdown`.
 
 @click.group("list", epilog="Example: harness list strategies")
 def command() -> None:
-    """List what can be asked for: strategies, backbones, datasets, trackers, suites."""
+    """List what can be asked for: strategies, backbones, datasets, engines, trackers, suites."""
 
 
 def _echo(rows: list[tuple[str, str, str]]) -> None:
@@ -94,6 +94,12 @@ def datasets() -> None:
 def trackers() -> None:
     """Trackers, with where they export runs to."""
     _described(plugins.TRACKERS, "tracker", "summary")
+
+
+@command.command("engines", epilog="Example: harness list engines")
+def engines() -> None:
+    """Engines, with where they train."""
+    _described(plugins.ENGINES, "engine", "summary")
 
 
 @command.command("backbones", epilog="Example: harness list backbones --match 'timm:resnet*' --details 5")

@@ -14,7 +14,7 @@ from harness.commands.data_options import asked_data, data_options
 from harness.commands.data_paths import weights_variable
 from harness.commands.options import PluginName
 from harness.errors import UsageError
-from harness.plugins import BACKBONES, SHORT_NAMES, STRATEGIES, TRACKERS
+from harness.plugins import BACKBONES, ENGINES, SHORT_NAMES, STRATEGIES, TRACKERS
 from harness.spec import AUGMENTATIONS, CHOICES, Grid, TrainSpec, parse_lr
 
 if TYPE_CHECKING:
@@ -113,6 +113,13 @@ _TRAIN = {f.name for f in fields(TrainSpec)}
     "--no-wait", is_flag=True, help="Exit with 4 instead of waiting for cells that another process trains."
 )
 @click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    type=PluginName(ENGINES),
+    help="Where cells train: local, local[workers=N], ray, slurm[partition=NAME] (harness list engines).",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("runs"),
@@ -155,6 +162,7 @@ def command(ctx: click.Context, **given: Any) -> int:
         allow_random_frozen=given["allow_random_frozen"],
         micro_batches=(Change(1, 0, given["micro_batches"]),),
         argv=ctx.find_root().obj or (),
+        engine=given["engine"],
     )
     if given["plan"]:
         from harness.plan_grid import plan_grid, plan_text
