@@ -1,0 +1,216 @@
+"""Grids on engines: the same bits wherever they run, and a reason for what is lost."""
+
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.engines import deaths, spare
+from core.small import write_plugin
+from core.test_run import GRID, Said, results, run
+from harness.errors import DataError, HarnessError, Locked, UnknownName, UsageError
+from harness.plugins import load_engine
+from harness.run_grid import RunOptions, train_unit
+from harness.work import Engine
+
+TESTS = Path(__file__).parents[1]
+GRID8 = replace(GRID, seeds=(0, 1))
+
+
+@pytest.fixture(autouse=True)
+def site(tmp_path, monkeypatch):
+    points = {
+        "harness.backbones": {"small": "core.small:Small", "deadly": "core.engines:Deadly"},
+        "harness.engines": {"inline": "core.engines:Inline"},
+    }
+    folder = write_plugin(tmp_path / "site", "small-nets", points)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.syspath_prepend(TESTS)  # for workers
+    return folder
+
+
+def grid_on(engine, tmp_path, images, grid=GRID8, **options):
+    said = Said()
+    return run(grid, tmp_path / "runs", images, said, engine=engine, **options), said.lines
+
+
+@pytest.mark.parametrize("text", ["local", "local[workers=3]", "inline", "slurm[cluster=local]"])
+def test_an_engine_is_a_plugin_that_keeps_the_contract(text):
+    assert isinstance(load_engine(text)[0], Engine)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("lokal", "unknown engine 'lokal'; did you mean 'local'"),
+        ("local[workers=x]", "bad option local\\[workers=x\\]: 'x' is not a int"),
+        ("local[workes=2]", "unknown option of local 'workes'; did you mean 'workers'"),
+        ("local[workers=0]", "workers are 1 or more"),
+        ("ray[workers=0]", "workers are 1 or more"),
+        ("slurm[cluster=here]", "one of slurm, local, debug"),
+        ("slurm", "submitted"),
+    ],
+)
+def test_what_an_engine_can_not_do_is_said_before_anything_trains(tmp_path, images, text, error):
+    if text.startswith(("ray", "slurm")):
+        pytest.importorskip({"r": "ray", "s": "submitit"}[text[0]])
+    with pytest.raises((UsageError, UnknownName), match=error):
+        grid_on(text, tmp_path, images)
+    assert not list((tmp_path / "runs").glob("*/*"))
+
+
+@pytest.mark.parametrize(("engine", "module"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_engine_whose_extra_is_not_installed_names_it(engine, module, monkeypatch):
+    monkeypatch.setattr("harness.plugins.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=rf"engine {engine} needs {module}: .*transfer-harness\[{engine}\]"):
+        load_engine(engine)
+
+
+def test_units_are_trained_to_the_same_bits_with_a_line_for_each_cell(tmp_path, images):
+    there, lines = grid_on("inline", tmp_path, images)
+    assert [o.trained for o in there] == [True] * 8
+    assert lines[0] == "engine inline, 2 workers of 1 thread: 8 cells in 2 units"
+    assert lines[1].startswith("group 1, 8 cells: 2 units are ")
+    cells = [line for line in lines if line.startswith("[")]
+    assert [line.split()[0] for line in cells] == [f"[{i}/8]" for i in range(1, 9)]
+    assert {line.split("] ")[1].split(" lr=")[0] for line in cells} == {"head_only", "last_block"}
+    assert results(there) == results(run(GRID8, tmp_path / "here", images))
+    again, lines = grid_on("inline", tmp_path, images)
+    assert [o.trained for o in again] == [False] * 8
+    assert lines == []
+
+
+def test_any_engine_goes_on_with_what_another_began(tmp_path, images):
+    expected = results(run(GRID8, tmp_path / "whole", images))
+    run(replace(GRID8, seeds=(1,), lrs=(1e-3,)), tmp_path / "runs", images)
+    outcomes, lines = grid_on("inline", tmp_path, images)
+    assert "2 of 8 cells are done already" in lines
+    assert sum(o.trained for o in outcomes) == 6
+    assert results(outcomes) == expected
+
+
+def test_a_lost_unit_is_tried_cell_by_cell_and_what_is_lost_again_fails_with_the_reason(tmp_path, images):
+    outcomes, lines = grid_on("inline[loses=last_block_lr0.001_s1]", tmp_path, images)
+    status = {o.folder.name: o.record["status"] for o in outcomes}
+    failed = [name for name, found in status.items() if found == "failed"]
+    assert len(failed) == 1
+    assert "last_block_lr0.001_s1" in failed[0]
+    assert next(o.record["error"] for o in outcomes if o.folder.name == failed[0]) == "it had to be"
+    assert any("each by itself now" in line for line in lines)
+    assert all(o.trained for o in outcomes)
+    healed, _ = grid_on("inline", tmp_path, images)
+    assert results(healed) == results(run(GRID8, tmp_path / "here", images))
+
+
+def test_what_stops_a_worker_stops_the_grid(tmp_path, images, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device", "/full")
+
+    monkeypatch.setattr("harness.grid_run.GridRun.train_group", full)
+    with pytest.raises(HarnessError, match="/full: No space left on device") as caught:
+        grid_on("inline", tmp_path, images)
+    assert caught.value.exit_code == 1
+
+
+def test_a_worker_that_sees_other_data_says_so(tmp_path, images):
+    options = RunOptions(out=tmp_path / "runs", data_path=images, threads=1)
+    with pytest.raises(DataError, match="there is no cell 'elsewhere'"):
+        train_unit(GRID, options, ["elsewhere"])
+
+
+def test_a_cell_that_another_process_holds_is_left_to_it(tmp_path, images):
+    outcomes, _ = grid_on("inline", tmp_path, images, grid=GRID)
+    folder = outcomes[0].folder
+    (folder.path / "result.json").unlink()
+    folder.lock(wait=False)
+    try:
+        with pytest.raises(Locked, match="1 cells are being trained"):
+            grid_on("inline", tmp_path, images, grid=GRID, wait=False)
+    finally:
+        folder.unlock()
+
+
+def test_processes_share_the_memory_of_a_machine(tmp_path, images, monkeypatch):
+    budgets = []
+    monkeypatch.setattr("harness.run_grid.shared_budget", lambda *given: budgets.append(given) or None)
+    grid_on("inline[beside=4]", tmp_path, images, grid=GRID, cache_budget=4000)
+    assert {(budget, processes) for _, budget, processes in budgets} == {(4000, 4)}
+
+
+@pytest.mark.parametrize(
+    ("grid", "half"),
+    [
+        (replace(GRID, strategies=("last_block",), lrs=(1e-2,), seeds=(0, 1)), 1),
+        pytest.param(GRID8, 4, marks=pytest.mark.slow),
+    ],
+)
+def test_local_workers_that_kill_themselves_end_with_the_same_bits(tmp_path, images, monkeypatch, grid, half):
+    grid = replace(grid, backbones=("deadly",))
+    expected = results(run(grid, tmp_path / "whole", images))
+    spare(monkeypatch, tmp_path / "notes", 1)
+    outcomes, _ = grid_on("local[workers=2,retries=4]", tmp_path, images, grid=grid)
+    assert sorted(deaths(tmp_path / "notes").values()) == [1] * half
+    assert all(o.trained for o in outcomes)
+    assert results(outcomes) == expected
+
+
+@pytest.mark.slow
+def test_a_cell_that_kills_every_worker_fails_and_the_others_are_trained(tmp_path, images, monkeypatch):
+    grid = replace(GRID, backbones=("deadly",), strategies=("last_block",), seeds=(0, 1))
+    spare(monkeypatch, tmp_path / "notes", 99)
+    outcomes, _ = grid_on("local[workers=2,retries=1]", tmp_path, images, grid=grid)
+    for outcome in outcomes:
+        odd = outcome.record["spec"]["seed"] == 1
+        assert outcome.record["status"] == ("failed" if odd else "done")
+        assert not odd or outcome.record["error"] == "its worker was ended by signal 9"
+
+
+COMMAND = """
+import sys
+from harness.cli import main
+main(sys.argv[1:])
+"""
+
+
+def children(pid):
+    """Of all threads: each counts those it started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def until(condition, seconds=60):
+    ends = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < ends:
+        time.sleep(0.02)
+    return found
+
+
+def alive(pid):
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see children")
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_no_worker_outlives_a_stopped_command(tmp_path, images, start, sent):
+    out = tmp_path / "runs"
+    process = start(
+        COMMAND, "run", "--data", f"folder={images}", "--backbone", "small", "--strategy", "full",
+        "--lr", "1e-3", "--lr", "1e-2", "--epochs", "100000", "--threads", "1", "--out", out,
+        "--engine", "local[workers=2]",
+    )  # fmt: skip
+    assert until(lambda: len(list(out.glob("*/history.jsonl"))) == 2), process.stderr.read()
+    workers = children(process.pid)
+    assert len(workers) == 2
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=60)
+    assert until(lambda: not any(map(alive, workers)), 20)
+    if sent == signal.SIGINT:
+        assert process.returncode == 130
+        assert "stopped: 0 of 2 cells are done" in errors
+        assert "goes on where it stopped" in errors
+    assert not list(out.glob("*/.owner")), "they gave their locks back"
