@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 
-from harness.data.decode import load_readable
+from harness.data.decode import load_readable, resize_crop
 from harness.errors import DataError, RecordError
 from harness.features import BATCH
 from harness.metrics import probabilities
@@ -79,6 +80,25 @@ def predict(
         raise DataError(f"can't decode image {path}: {reason}{more}")
     logits = torch.cat(found) if found else torch.empty(0, len(trained.class_names))
     return Predictions(tuple(names), logits.numpy(), trained.class_names, failed)
+
+
+def predict_pixels(
+    trained: TrainedRun, images: Sequence[Image.Image | np.ndarray], *, batch_size: int = BATCH
+) -> Predictions:
+    """The answers to images in memory: Pillow's, or uint8 ``[h, w, 3]`` in RGB. Paths are their numbers.
+
+    Raises DataError naming an image that is neither.
+    """
+    rows = []
+    for number, image in enumerate(images):
+        pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise DataError(f"image {number} is {pixels.dtype} {list(pixels.shape)}, not uint8 [h, w, 3]")
+        rows.append(resize_crop(pixels, trained.model.preprocess))
+    logits = (
+        trained.logits(torch.stack(rows), batch_size) if rows else torch.empty(0, len(trained.class_names))
+    )
+    return Predictions(tuple(map(str, range(len(rows)))), logits.numpy(), trained.class_names, {})
 
 
 def recorded_answers(trained: TrainedRun) -> dict[str, int]:

@@ -100,6 +100,11 @@ def write_report(
     return list(files)
 
 
+def fragment(context: Mapping[str, object]) -> str:
+    """What a notebook shows of runs, from ``notebook.html.j2``."""
+    return _html().get_template("notebook.html.j2").render(context)
+
+
 def model_card_text(data: ReportData, cell: str | None) -> str:
     """The model card of the cell that ``cell`` names, else of the best one, as Markdown with its metadata."""
     context = {"report": data, "card": model_card(data, cell)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -80,7 +81,7 @@ def command(
     train = trained.spec.train
     runtime.configure(trained.threads, train.precision, train.deterministic)
     answers = {} if images else recorded_answers(trained)
-    there = [path for path in answers if Path(path).is_file()][:IMAGES]
+    there = list(islice(filter(_readable, answers), IMAGES))
     if not images and not there:
         raise DataError(
             f"the test images of run '{folder.name}' aren't there any more: name others with --images"
@@ -105,3 +106,12 @@ def command(
         click.echo(f"  same class as the run recorded {p.as_recorded} of {p.images}", err=True)
     click.echo(f"licence of the data: {notes.terms['licence']} {notes.terms['sharing']}", err=True)
     click.echo(f"what this model is not for: {notes.terms['not_for']}", err=True)
+
+
+def _readable(path: str) -> bool:
+    from harness.data.image_file import read_file
+
+    try:
+        return bool(read_file(path))
+    except DataError:
+        return False

@@ -18,7 +18,8 @@ from harness.plugins import BACKBONES, ENGINES, SHORT_NAMES, STRATEGIES, TRACKER
 from harness.spec import AUGMENTATIONS, CHOICES, Grid, TrainSpec, parse_lr
 
 if TYPE_CHECKING:
-    from harness.run_grid import Outcome
+    from harness.progress import Progress
+    from harness.run_grid import Outcome, RunOptions
 
 _EXAMPLES = """\b
 Examples:
@@ -142,14 +143,42 @@ def command(ctx: click.Context, **given: Any) -> int:
     Cells that share a frozen prefix share one pass over the images. The same command again does
     only what is missing.
     """
+    argv = ctx.find_root().obj or ()
+    if given["plan"]:
+        from harness.plan_grid import plan_grid, plan_text
+
+        groups = plan_grid(*_asked(given, argv))
+        click.echo(plan_text(groups))
+        return 1 if any(group.faults for group in groups) else 0
+    outcomes = train(given, argv)
+    click.echo(_table(outcomes))
+    click.echo(f"\nruns are in '{given['out']}'; for the report: harness report{_where(given['out'])}")
+    if any(o.record["data"]["card"]["embedded"] for o in outcomes):
+        click.echo(
+            "this is the embedded sample of drawn faces; the real experiment: "
+            "harness run --suite celeba30k --data celeba30k=PATH"
+        )
+    return 1 if any(o.record["status"] != "done" for o in outcomes) else 0
+
+
+def train(given: dict[str, Any], argv: tuple[str, ...]) -> list[Outcome]:
+    """Trains what the options ask for, all of them ``given`` by name; ``argv`` is quoted in the records."""
+    from harness.run_grid import run_grid
+    from harness.trackers.follow import Following
+
+    grid, options, progress = _asked(given, argv)
+    with Following(given["tracker"], progress) as following:
+        return run_grid(grid, options, progress, following.follow)
+
+
+def _asked(given: dict[str, Any], argv: tuple[str, ...]) -> tuple[Grid, RunOptions, Progress]:
+    """What the options ask for: which cells, how and where, and who is told."""
     path, grid = _grid(given)
     from harness.micro_batches import Change
     from harness.placement import parse_bytes
     from harness.progress import Progress
-    from harness.run_grid import RunOptions, run_grid
-    from harness.trackers.follow import Following
+    from harness.run_grid import RunOptions
 
-    progress = Progress(quiet=given["quiet"])
     options = RunOptions(
         out=given["out"],
         data_path=path,
@@ -161,25 +190,10 @@ def command(ctx: click.Context, **given: Any) -> int:
         wait=not given["no_wait"],
         allow_random_frozen=given["allow_random_frozen"],
         micro_batches=(Change(1, 0, given["micro_batches"]),),
-        argv=ctx.find_root().obj or (),
+        argv=argv,
         engine=given["engine"],
     )
-    if given["plan"]:
-        from harness.plan_grid import plan_grid, plan_text
-
-        groups = plan_grid(grid, options, progress)
-        click.echo(plan_text(groups))
-        return 1 if any(group.faults for group in groups) else 0
-    with Following(given["tracker"], progress) as following:
-        outcomes = run_grid(grid, options, progress, following.follow)
-    click.echo(_table(outcomes))
-    click.echo(f"\nruns are in '{given['out']}'; for the report: harness report{_where(given['out'])}")
-    if any(o.record["data"]["card"]["embedded"] for o in outcomes):
-        click.echo(
-            "this is the embedded sample of drawn faces; the real experiment: "
-            "harness run --suite celeba30k --data celeba30k=PATH"
-        )
-    return 1 if any(o.record["status"] != "done" for o in outcomes) else 0
+    return grid, options, Progress(quiet=given["quiet"])
 
 
 def _where(out: Path) -> str:
