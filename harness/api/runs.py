@@ -103,7 +103,7 @@ class Run:
         images: str | PathLike[str] | Sequence[Any],
         *,
         batch_size: int | None = None,
-        device: str = "cpu",
+        device: str = "auto",
         weights: str | None = None,
     ) -> Answers:
         """The trained network's answers to ``images``: a file, a folder, a pattern, or a list of such; or a

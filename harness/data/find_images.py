@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.data.folder import image_extensions, images_below
+from harness.data.members import split_member
 from harness.errors import DataError
 
 
 def find_images(named: Iterable[str | Path]) -> tuple[str, ...]:
     """The image files that ``named`` means, each once, in the order they are named.
 
-    A file is taken whatever its name ends in; of a folder all images below it, sorted, hidden ones passed
-    over; anything else is a pattern (``faces/*.jpg``, ``**`` for any depth), its matches sorted. Nothing is
-    decoded. Raises DataError for a name behind which there is nothing.
+    A file is taken whatever its name ends in, and so is an image inside one (``FILE!/MEMBER``); of a folder
+    all images below it, sorted, hidden ones passed over; anything else is a pattern (``faces/*.jpg``, ``**``
+    for any depth), its matches sorted. Nothing is decoded. Raises DataError for a name behind which there is
+    nothing.
     """
     found: dict[str, None] = {}
     for name in named:
@@ -28,7 +30,10 @@ def find_images(named: Iterable[str | Path]) -> tuple[str, ...]:
 
 def _behind(name: str) -> Iterator[str]:
     path = Path(name).expanduser()
-    if path.is_dir():
+    inside = split_member(name)
+    if inside is not None and Path(inside[0]).is_file():
+        yield name
+    elif path.is_dir():
         yield from sorted(map(str, images_below(path, image_extensions())))
     elif path.exists():
         yield str(path)

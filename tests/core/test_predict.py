@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -138,6 +139,23 @@ def test_a_run_that_is_not_there_or_failed(harness, run):
     assert "out of memory" in errors.splitlines()[-1]
 
 
+def test_an_image_inside_a_shard(harness, run, tmp_path):
+    path, row = next(iter(recorded(run).items()))
+    with tarfile.open(tmp_path / "shard.tar", "w") as shard:
+        shard.add(path, "image.png")
+    with tarfile.open(tmp_path / "shard.tar") as shard:
+        (member,) = shard.getmembers()
+    inside = f"shard.tar!/{member.offset_data}+{member.size}/image.png"
+    _, output, _ = harness("predict", run, inside, "--format", "csv")
+    (found,) = csv.DictReader(io.StringIO(output))
+    assert found == {
+        "path": inside,
+        "prediction": ("grey", "red")[int(row["prediction"])],
+        "p:grey": row["p0"],
+        "p:red": row["p1"],
+    }
+
+
 def test_top_classes_as_csv(harness, run):
     path = next(iter(recorded(run)))
     _, output, _ = harness("predict", run, path, "--format", "csv", "--top", "2")
@@ -159,6 +177,8 @@ def test_files_folders_and_patterns(tmp_path, monkeypatch):
     assert find_images(["[odd].png"]) == ("[odd].png",)
     assert find_images(["[[]odd].png"]) == ("[odd].png",)
     assert find_images([tmp_path / "*.png"]) == (str(tmp_path / "[odd].png"),)
-    for nothing in ("b", "*.tiff", "[odd"):
+    (tmp_path / "shard.tar").write_bytes(b"")
+    assert find_images(["shard.tar!/0+9/a.png", "z.dat"]) == ("shard.tar!/0+9/a.png", "z.dat")
+    for nothing in ("b", "*.tiff", "[odd", "gone.tar!/0+9/a.png"):
         with pytest.raises(DataError, match="no image at"):
             find_images([nothing])
