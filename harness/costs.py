@@ -51,6 +51,7 @@ class CostModel:
     def __init__(self, model: StagedModel) -> None:
         self._model = model
         self._training: dict[tuple[int, tuple[str, ...]], int] = {}
+        self._cells: dict[tuple[int, GridSize], tuple[CellPlan, CellCost]] = {}
         self._inputs: list[torch.Tensor] = []
         size, last = model.preprocess.size, len(model.stage_names)
         x = torch.empty((1, 3, size, size), dtype=torch.uint8, device="meta")
@@ -80,6 +81,15 @@ class CostModel:
 
     def cell(self, plan: CellPlan, size: GridSize) -> CellCost:
         """Of a whole cell: training, validation in every epoch, one test."""
+        # Cells that differ in learning rate and seed alone have one plan; the plan is kept with its cost,
+        # so that no other gets its id.
+        known, cost = self._cells.get((id(plan), size), (None, None))
+        if known is not plan or cost is None:
+            cost = self._count(plan, size)
+            self._cells[id(plan), size] = (plan, cost)
+        return cost
+
+    def _count(self, plan: CellPlan, size: GridSize) -> CellCost:
         alone = suffix = 0.0
         for segment, cut, assigned in zip(plan.recipe.segments, plan.cuts, plan.assigned, strict=True):
             step = self.training(cut, assigned)

@@ -109,9 +109,7 @@ def _group(run: GridRun, group: Group[Job], number: int, pool: _Pool) -> tuple[G
     )
     cuts, after = _cuts(run, model, todo, number, pool) if todo else ((), pool)
     nowhere = {cut.cut for cut in cuts if cut.where == _PLACES["nowhere"]}
-    # Cells that differ in learning rate and seed alone have one plan.
-    known = {id(job.plan): costs.cell(job.plan, size) for job in {id(j.plan): j for j in todo}.values()}
-    cells = [(known[id(job.plan)], nowhere & set(job.plan.cuts)) for job in todo]
+    cells = [(costs.cell(job.plan, size), nowhere & set(job.plan.cuts)) for job in todo]
     plan = GroupPlan(
         cells=tuple(job.spec.label for job in todo),
         done=len(group.cells) - len(undone),

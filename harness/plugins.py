@@ -82,9 +82,12 @@ def clashes(group: str) -> dict[str, str]:
 def _claims(group: str) -> dict[str, list[Found]]:
     """Name -> who claims it, sorted."""
     found: dict[str, dict[tuple[str, str], Found]] = {}
+    packages: dict[int, tuple[str, str]] = {}  # its name and version are read from a file every time
     for point in entry_points(group=group):
-        package = point.dist.name if point.dist else "unknown package"
-        version = point.dist.version if point.dist else ""
+        dist = point.dist
+        if id(dist) not in packages:
+            packages[id(dist)] = (dist.name, dist.version) if dist else ("unknown package", "")
+        package, version = packages[id(dist)]
         # One package that is on the path twice claims its names once.
         claims = found.setdefault(point.name, {})
         claims[package, point.value] = Found(group, point.name, package, version, point)

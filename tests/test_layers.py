@@ -31,6 +31,7 @@ LIGHT = (
     "export.notes",
     "seal",
     "verify",
+    "simulation",
     "tracked",
     "trackers.read",
     "trackers.export",

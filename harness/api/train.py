@@ -12,7 +12,7 @@ from harness.api.grids import Grid
 from harness.api.runs import Run
 from harness.errors import HarnessError, UnknownName, UsageError
 
-_NOT_HERE = ("plan", "help")  # options that ask for something else than runs
+_NOT_HERE = ("plan", "gpus", "tflops", "price", "help")  # options that ask for something else than runs
 
 
 class Options(TypedDict, total=False):

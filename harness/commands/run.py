@@ -135,6 +135,17 @@ _TRAIN = {f.name for f in fields(TrainSpec)}
     "'mlflow[uri=sqlite:///mlflow.db]'; repeat.  See harness track for runs that are done.",
 )
 @click.option("--plan", is_flag=True, help="Show what would share what, and what that saves; train nothing.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(1, 100_000),
+    help="With --plan: how long it takes on so many GPUs, what it costs, which groups are split.",
+)
+@click.option(
+    "--tflops",
+    type=click.FloatRange(0, min_open=True),
+    help="With --gpus: TFLOP/s that one reaches on this work.  [default: measured here, on --device]",
+)
+@click.option("--price", type=click.FloatRange(0), help="With --gpus: of an hour of one GPU.")
 @click.option("--quiet", is_flag=True, help="Only the final table.")
 @click.pass_context
 def command(ctx: click.Context, **given: Any) -> int:
@@ -144,6 +155,13 @@ def command(ctx: click.Context, **given: Any) -> int:
     only what is missing.
     """
     argv = ctx.find_root().obj or ()
+    _check_plan(given)
+    if given["gpus"]:
+        from harness.plan_workers import plan_workers, workers_text
+
+        plan = plan_workers(*_asked(given, argv), given["gpus"], given["tflops"])
+        click.echo(workers_text(plan, given["price"]))
+        return 1 if plan.faults else 0
     if given["plan"]:
         from harness.plan_grid import plan_grid, plan_text
 
@@ -194,6 +212,14 @@ def _asked(given: dict[str, Any], argv: tuple[str, ...]) -> tuple[Grid, RunOptio
         engine=given["engine"],
     )
     return grid, options, Progress(quiet=given["quiet"])
+
+
+def _check_plan(given: dict[str, Any]) -> None:
+    if given["gpus"] and not given["plan"]:
+        raise UsageError("--gpus is an estimate: it goes with --plan")
+    for name in ("tflops", "price"):
+        if given[name] is not None and not given["gpus"]:
+            raise UsageError(f"--{name} goes with --plan --gpus N")
 
 
 def _where(out: Path) -> str:
