@@ -78,12 +78,12 @@ def assert_usage_answers(run, folder):
     ("strategy", "form"),
     [
         ("last_block", "safetensors"),
-        ("last_block", "onnx"),
         ("head2toe", "torch-export"),
         ("lora_conv", "torch-export"),
         *(
             pytest.param(strategy, form, marks=pytest.mark.slow)
             for strategy, form in (
+                ("last_block", "onnx"),
                 ("last_block", "torch-export"),
                 ("head2toe", "safetensors"),
                 ("head2toe", "onnx"),
@@ -177,7 +177,8 @@ def test_the_model_card_s_lines_work_for_a_network_of_torchvision(harness, train
     assert_usage_answers(run, Path("out"))
 
 
-@pytest.mark.parametrize("form", ["hf", pytest.param("safetensors", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["hf", "safetensors"])
 def test_the_model_card_s_lines_work_for_a_network_of_timm(harness, train, tmp_path, form):
     network, _, _ = TimmBackbone("test_resnet").native("none")
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
