@@ -15,6 +15,7 @@ from harness.features import FeatureSource
 from harness.freezing import Assignment
 from harness.micro_batches import Change
 from harness.spec import TrainSpec
+from harness.world import ALONE, World
 
 Row = Mapping[str, Any]  # one epoch, as JSON's types (``docs/run-folder.md``, ``history.jsonl``)
 
@@ -64,7 +65,8 @@ class Snapshot:
 class Cell:
     """One suffix to train: a model whose stages before ``cuts[i]`` are never run in segment i.
 
-    ``micro_batches`` says from when on its batches are computed in how many pieces, at least.
+    ``micro_batches`` says from when on its batches are computed in how many pieces, at least, by the
+    processes of ``world``.
     ``origin`` holds the tensors that the model starts from, also where training goes on after an
     interruption; a penalty on the distance from them needs it.
     """
@@ -79,6 +81,7 @@ class Cell:
     device: torch.device
     origin: Mapping[str, torch.Tensor] = field(default_factory=dict)
     micro_batches: tuple[Change, ...] = ()
+    world: World = ALONE
 
     def suffix(self, segment: int) -> nn.Sequential:
         return self.model.section(self.cuts[segment], len(self.model.stage_names))

@@ -45,7 +45,8 @@ class CellState:
 
         ``beside`` others it fails where memory runs out, since alone it may have enough.
         """
-        micro_batches = MicroBatches(cell.micro_batches, beside, changes(resume.history if resume else ()))
+        before = changes(resume.history if resume else ())
+        micro_batches = MicroBatches(cell.micro_batches, beside, before, cell.world)
         cell.model.to(cell.device).to(memory_format=torch.channels_last)
         if resume is None:
             return cls(cell, *_optimizer(cell, 0), 0, micro_batches)

@@ -139,6 +139,9 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
+    if "RANK" in os.environ:
+        # One of a group (world.py), which says itself whose failure ended it; torch adds its own stack.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         # obj: the record of a run quotes the command as it was typed.
         status = cli.main(arguments, prog_name="harness", standalone_mode=False, obj=tuple(arguments))

@@ -21,6 +21,7 @@ from harness.runtime import seed_generators
 from harness.schedules import schedule
 from harness.seeding import coins, derive_seed, generator
 from harness.spec import TrainSpec
+from harness.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,17 @@ class Tally:
         self.right.append(right)
         self.counts.append(count)
 
-    def means(self) -> list[tuple[float, float]]:
-        """(mean loss, accuracy) of each cell, summed in double precision, batch after batch."""
+    def means(self, world: World = ALONE) -> list[tuple[float, float]]:
+        """(mean loss, accuracy) of each cell, summed in double precision, batch after batch.
+
+        Where each process of ``world`` has added its share, the shares are added.
+        """
         seen = sum(self.counts)
+        found = torch.stack(self.losses), torch.stack(self.right)
+        for figures in found:
+            world.add([figures])
         # Not sum(), which rounds otherwise from Python 3.12 on.
-        losses, right = (
-            zip(*torch.stack(found).tolist(), strict=True) for found in (self.losses, self.right)
-        )
+        losses, right = (zip(*figures.tolist(), strict=True) for figures in found)
         return [
             (reduce(add, map(mul, mine, self.counts)) / seen, sum(hits) / seen)
             for mine, hits in zip(losses, right, strict=True)
@@ -128,12 +133,14 @@ def train_epoch(
         for group, lr in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = lr * batch.factor
         step = partial(_gradients, cell, suffix, optimizer, batch, weights, epoch)
-        seen, right = micro_batches.attempt((epoch, batch.step), len(batch.labels), suffix, step)
+        at, count = (epoch, batch.step), len(batch.labels)
+        seen, right = micro_batches.attempt(at, count, suffix, step, cell.device)
+        cell.world.add_gradients([p for group in optimizer.param_groups for p in group["params"]])
         for pull in towards:
             pull.add()
         optimizer.step()
-        tally.add(seen[None], right[None], len(batch.labels))
-    return tally.means()[0]
+        tally.add(seen[None], right[None], count)
+    return tally.means(cell.world)[0]
 
 
 def _gradients(
@@ -145,33 +152,38 @@ def _gradients(
     epoch: int,
     pieces: Sequence[Rows],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Leaves the sum of the pieces' gradients; the batch's mean loss, unweighted, and its hits."""
+    """Leaves the sum of the pieces' gradients; their share of the batch's mean loss, unweighted, and hits."""
     optimizer.zero_grad(set_to_none=True)
     unweighted = cell.settings.class_weights == "none"
-    count, total = len(batch.labels), weights[batch.labels].sum()
     losses, right = [], []
     for start, stop in pieces:
         x, labels = batch.rows(start, stop), batch.labels[start:stop]
         seed_generators(piece_seed(cell.seed, "step", epoch, batch.step, start), cell.device)
         with cell.autocast():
             logits = suffix(x)
-        loss = share_of_loss(logits, labels, weights, total)
+        loss = share_of_loss(logits, labels, weights, batch.labels)
         loss.backward()
         logits = logits.detach().float()
-        seen = loss.detach() if unweighted else F.cross_entropy(logits, labels) * (len(labels) / count)
+        seen = (
+            loss.detach()
+            if unweighted
+            else F.cross_entropy(logits, labels) * (len(labels) / len(batch.labels))
+        )
         losses.append(seen)
         right.append((logits.argmax(1) == labels).sum())
+    if not losses:
+        return weights.new_zeros(()), batch.labels.new_zeros(())
     return reduce(add, losses), reduce(add, right)
 
 
 def share_of_loss(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, total: torch.Tensor
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, whole: torch.Tensor
 ) -> torch.Tensor:
-    """What a piece adds to its batch's mean loss; ``total`` is the sum of the whole batch's weights.
-
-    A piece that is the whole batch has a share of exactly 1.
-    """
-    return F.cross_entropy(logits.float(), labels, weight=weights) * (weights[labels].sum() / total)
+    """What a piece with ``labels`` adds to the mean loss of its batch, whose labels are ``whole``."""
+    loss = F.cross_entropy(logits.float(), labels, weight=weights)
+    if len(labels) == len(whole):
+        return loss
+    return loss * (weights[labels].sum() / weights[whole].sum())
 
 
 def piece_seed(seed: int, stream: str, epoch: int, step: int, start: int) -> int:

@@ -27,6 +27,7 @@ from harness.runtime import OutOfMemory
 from harness.spec import Grid
 from harness.store import RunFolder
 from harness.verdicts import DIVERGED
+from harness.world import ALONE, World
 
 if TYPE_CHECKING:
     from harness.augment import Augmentation
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class RunOptions:
     """How and where a grid runs; nothing here changes a result on one machine type but ``threads`` and, by
-    rounding and by what dropout draws, ``micro_batches``: from when on batches are computed in pieces.
+    rounding and by what dropout draws, ``micro_batches``, from when on batches are computed in pieces, and
+    ``world``, the processes that train each cell together.
 
     ``cache_budget`` bounds the bytes of memory for activations (None: by what is free); ``processes``
     of one machine share it.
@@ -51,6 +53,7 @@ class RunOptions:
     wait: bool = True
     allow_random_frozen: bool = False
     micro_batches: tuple[Change, ...] = ()
+    world: World = ALONE
     argv: tuple[str, ...] = ()
     engine: str = "local"
     processes: int = 1
@@ -89,16 +92,12 @@ class GridRun:
         jobs = [job for job in jobs if not job.fault]
         if not jobs:
             return trained
-        try:
-            initial = self.initial(jobs[0])
-            self._announce(jobs[0], initial)
-            data, supply = self.train_data(initial, jobs)
-        except OutOfMemory as error:  # the other groups go on
-            return trained | self.fail(jobs, error)
-        except (OSError, HarnessError):
-            raise
-        except Exception as error:  # a plugin's, or memory
-            return trained | self.fail(jobs, error)
+        self.options.world.tell(tuple(job.folder.name for job in jobs))
+        prepared = self.prepared(jobs)
+        if isinstance(prepared, Exception):  # the other groups go on
+            return trained | self.fail(jobs, prepared)
+        data, supply = prepared
+        initial = self.initial(jobs[0])
         timing = {
             "decode_s": supply.decode_s,
             "prefix_s": supply.prefix_s,
@@ -109,6 +108,21 @@ class GridRun:
             trained |= self._train(batch, data, timing, (done, total))
             done += len(batch)
         return trained
+
+    def prepared(self, jobs: Sequence[Job]) -> tuple[TrainData, Supply] | Exception:
+        """What the suffixes of a group's cells take; or why these can't train, though others may."""
+        failed: Exception | None = None
+        try:
+            initial = self.initial(jobs[0])
+            self._announce(jobs[0], initial)
+            found = self.train_data(initial, jobs)
+        except OutOfMemory as error:
+            failed = error
+        except (OSError, HarnessError):
+            raise
+        except Exception as error:  # a plugin's, or memory
+            failed = error
+        return self.options.world.agreed(failed, self.device) or found
 
     def _batches(self, initial: StagedModel, jobs: Sequence[Job]) -> list[list[Job]]:
         """Cells that train side by side: what shares batches of augmented images, or small heads."""
@@ -230,6 +244,7 @@ class GridRun:
             title=title,
             beside=beside,
             micro_batches=self.options.micro_batches,
+            world=self.options.world,
         )
 
     def _train_held(

@@ -1,8 +1,9 @@
 """A batch in pieces: micro-batches whose gradients add up to the batch's own.
 
 Each piece's loss counts by its share of the weight of the whole batch, so the gradients of the pieces
-are added, never averaged, however unequal the pieces are. The optimizer steps once a batch. What differs
-from the whole batch is the rounding of sums and what dropout draws.
+are added, never averaged, however unequal the pieces are, one after the other or in several processes
+(``world.py``). The optimizer steps once a batch. What differs from the whole batch is the rounding of
+sums and what dropout draws.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import nn
 
 from harness.errors import HarnessError
 from harness.runtime import OutOfMemory, let_go
+from harness.world import ALONE, World
 
 KEY = "micro_batches"  # of a row of the history and of a record
 Found = TypeVar("Found")
@@ -40,12 +42,13 @@ class MicroBatches:
     """In how many pieces the batches of one cell are computed, and since when.
 
     ``asked`` are the pieces that it must come to; a ``fixed`` one doesn't make more of its own when memory
-    runs out. Pieces only ever get more.
+    runs out. Pieces only ever get more. Each process of ``world`` computes its share of them.
     """
 
     asked: Sequence[Change] = ()
     fixed: bool = False
     changes: list[Change] = field(default_factory=list)
+    world: World = ALONE
 
     @property
     def count(self) -> int:
@@ -61,25 +64,37 @@ class MicroBatches:
         layer = batch_statistics(module) if self.count > 1 else None
         if layer:
             raise NeedsWholeBatches(
-                f"batches in {self.count} pieces were asked for, but '{layer}' takes statistics of the whole "
-                "batch: train it without, or by a strategy that freezes its norm layers"
+                f"its batches can't be computed in {self.count} pieces, as processes or --micro-batches ask "
+                f"for: '{layer}' takes statistics of the whole batch; use one process without pieces, or a "
+                "strategy that freezes its norm layers"
             )
 
     def attempt(
-        self, at: tuple[int, int], rows: int, module: nn.Module, compute: Callable[[Sequence[Rows]], Found]
+        self,
+        at: tuple[int, int],
+        rows: int,
+        module: nn.Module,
+        compute: Callable[[Sequence[Rows]], Found],
+        device: torch.device,
     ) -> Found:
-        """``compute`` of a batch of ``rows``, begun again in twice as many pieces while memory runs out.
+        """``compute`` of this process's share of a batch of ``rows``.
 
-        ``at`` is the epoch and the step. Raises OutOfMemory where more pieces are no help, or no option.
+        It is begun again, in twice as many pieces, while memory runs out in any process. ``at`` is the
+        epoch and the step. Raises OutOfMemory where more pieces are no help, or no option.
         """
         self.reach(*at, module)
         while True:
+            found = None
             try:
-                return compute(self.pieces(rows))
+                found = compute(self.world.share(self.pieces(rows)))
             except torch.OutOfMemoryError as error:
                 if self.fixed:
                     raise
                 let_go(error)
+            if not self.world.any(found is None, device):
+                assert found is not None
+                return found
+            del found
             self._halve(at, rows, module)
 
     def pieces(self, rows: int) -> list[Rows]:

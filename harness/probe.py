@@ -48,7 +48,8 @@ def probe(
     with _untouched(cell):
         for batch in islice(batches(cell, data, source, epoch, STREAM), count):
             look = partial(_gradients, cell, suffix, list(live.values()), batch, weights, epoch)
-            found = micro_batches.attempt((epoch, 0), len(batch.labels), suffix, look)
+            found = micro_batches.attempt((epoch, 0), len(batch.labels), suffix, look, cell.device)
+            cell.world.add(found)
             for name, gradient in zip(live, found, strict=True):
                 seen[name].add(gradient)
     return {name: each.statistics() for name, each in seen.items()}
@@ -63,15 +64,17 @@ def _gradients(
     epoch: int,
     pieces: Sequence[Rows],
 ) -> list[torch.Tensor]:
-    """Of the mean loss of a batch, for each of ``parameters``; zero where the loss doesn't depend on it."""
-    total = weights[batch.labels].sum()
+    """What ``pieces`` add to the gradients of a batch's mean loss, for each of ``parameters``.
+
+    Zero where the loss doesn't depend on it.
+    """
     found: list[torch.Tensor | None] = [None] * len(parameters)
     for start, stop in pieces:
         x, labels = batch.rows(start, stop), batch.labels[start:stop]
         seed_generators(piece_seed(cell.seed, STREAM, epoch, batch.step, start), cell.device)
         with cell.autocast():
             logits = suffix(x)
-        loss = share_of_loss(logits, labels, weights, total)
+        loss = share_of_loss(logits, labels, weights, batch.labels)
         more = torch.autograd.grad(loss, parameters, allow_unused=True)
         found = [m if f is None else f if m is None else f + m for f, m in zip(found, more, strict=True)]
     return [torch.zeros_like(p) if f is None else f for p, f in zip(parameters, found, strict=True)]

@@ -19,7 +19,7 @@ from harness.trained import recorded_weights
 CAUSES = ("code", "data", "split", "weights", "base")
 RESULTS = ("checkpoint", "predictions")
 _MATTERS = ("harness", "python", "torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg",
-            "platform", "device", "device_name", "threads")  # fmt: skip
+            "platform", "device", "device_name", "threads", "processes")  # fmt: skip
 _FIGURES = ("selected_epoch", "val", "test")
 
 
@@ -100,7 +100,8 @@ def rerun(path: Path, out: Path, moved: Moved, progress: Progress) -> Rerun:
 
 def _causes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     for name in _MATTERS:
-        old, new = before["environment"].get(name), now["environment"].get(name)
+        # Earlier records don't say how many processes: it was one.
+        old, new = (r["environment"].get(name, 1 if name == "processes" else None) for r in (before, now))
         if old != new:
             yield Difference(name, _short(old), _short(new), cause=True)
     for name in CAUSES:

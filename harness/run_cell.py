@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -32,6 +32,15 @@ from harness.spec import FORMAT
 from harness.store import write_text
 from harness.trainer import EpochState, Failed, evaluate, fit_together
 from harness.witness import Witness
+from harness.world import ALONE, World
+
+
+class Shared(NamedTuple):
+    """What rank 0 tells the others of cells that they train together: by name, and where each goes on."""
+
+    names: tuple[str, ...]
+    snapshots: tuple[Snapshot | None, ...]
+    fused: bool
 
 
 @dataclass(eq=False)
@@ -53,6 +62,7 @@ class CellRun:
     title: str
     beside: int = 1  # cells that train side by side with this one, itself included
     micro_batches: tuple[Change, ...] = ()
+    world: World = ALONE
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _before: Mapping[str, torch.Tensor] = field(default_factory=dict)
     _witness: Witness = field(default_factory=Witness)
@@ -64,18 +74,7 @@ class CellRun:
         job = self.job
         job.folder.write_spec(self._spec())
         self._before = dict(initial.tensors())
-        cell = Cell(
-            model=copy.deepcopy(initial),
-            cuts=job.plan.cuts,
-            recipe=job.plan.recipe,
-            assigned=job.plan.assigned,
-            lr=job.spec.lr,
-            seed=job.spec.seed,
-            settings=job.spec.train,
-            device=self.device,
-            origin=self._before,
-            micro_batches=self.micro_batches,
-        )
+        cell = make_cell(job, initial, self.device, self.micro_batches, self.world)
         resume = self._resume(cell.device)
         if resume:
             epochs = cell.settings.epochs
@@ -146,6 +145,7 @@ class CellRun:
         }
         environment = {
             **runtime.environment(self.device),
+            "processes": self.world.size,
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -187,7 +187,9 @@ class CellRun:
                 job.weights,
                 torch.get_num_threads(),
                 random_frozen=bool(frozen_random(job.plan.assigned, job.stages)),
-                micro_batches=max((c.pieces for c in self.micro_batches if c[:2] == (1, 0)), default=1),
+                micro_batches=max(
+                    self.world.size, *(c.pieces for c in self.micro_batches if c[:2] == (1, 0)), 1
+                ),
             ),
             "typed": shlex.join(["harness", *self.argv]),
             "error": None,
@@ -207,7 +209,8 @@ class CellRun:
     def _say_pieces(self, state: EpochState) -> None:
         """Says it in the epoch from which batches are computed in more pieces than were asked for."""
         for epoch, step, pieces in changes(state.history):
-            if epoch == state.row["epoch"] and (epoch, step, pieces) not in self.micro_batches:
+            asked = pieces in {change.pieces for change in state.cell.micro_batches}
+            if epoch == state.row["epoch"] and not asked:
                 size = self.job.spec.train.batch_size
                 self.progress.say(
                     f"{self.title}: out of memory in epoch {epoch}, step {step}: from there on each batch of "
@@ -246,6 +249,8 @@ def _train_together(runs: Sequence[CellRun], initial: StagedModel, title: str, f
         with progress.task(title, total, "epochs") as task:
             task.advance(sum(resume.epoch for _, resume in begun if resume))
             cells, resumes = zip(*begun, strict=True)
+            names = tuple(run.job.folder.name for run in runs)
+            runs[0].world.tell(Shared(names, tuple(_on_cpu(resume) for resume in resumes), fused))
             for state in fit_together(cells, runs[0].train, resumes, fused=fused):
                 run = owner[state.cell]
                 if isinstance(state, Failed):
@@ -261,6 +266,8 @@ def _train_together(runs: Sequence[CellRun], initial: StagedModel, title: str, f
     except (OSError, Locked):
         raise
     except Exception as error:
+        if not runs[0].world.alone:  # the other processes are still at it
+            raise named(error, title, runs[0].world) from error
         if isinstance(error, torch.OutOfMemoryError):
             let_go(error)
         if len(runs) > 1:
@@ -268,6 +275,46 @@ def _train_together(runs: Sequence[CellRun], initial: StagedModel, title: str, f
             return waiting
         runs[0].fail(error)
     return []
+
+
+def make_cell(
+    job: Job,
+    initial: StagedModel,
+    device: torch.device,
+    micro_batches: tuple[Change, ...] = (),
+    world: World = ALONE,
+) -> Cell:
+    """The cell of ``job`` with a copy of ``initial``, the network that it starts from."""
+    return Cell(
+        model=copy.deepcopy(initial),
+        cuts=job.plan.cuts,
+        recipe=job.plan.recipe,
+        assigned=job.plan.assigned,
+        lr=job.spec.lr,
+        seed=job.spec.seed,
+        settings=job.spec.train,
+        device=device,
+        origin=dict(initial.tensors()),
+        micro_batches=(*micro_batches, Change(1, 0, world.size)),
+        world=world,
+    )
+
+
+def _on_cpu(snapshot: Snapshot | None) -> Snapshot | None:
+    if snapshot is None:
+        return None
+    tensors, optimizer, best = (
+        {name: tensor.cpu() for name, tensor in part.items()}
+        for part in (snapshot.tensors, snapshot.optimizer, snapshot.best)
+    )
+    return replace(snapshot, tensors=tensors, optimizer=optimizer, best=best)
+
+
+def named(error: Exception, title: str, world: World) -> Exception:
+    """``error``, with the cell and the process that met it where it doesn't speak for itself."""
+    if isinstance(error, HarnessError):
+        return error
+    return HarnessError(f"{title}, process {world.rank}: {type(error).__name__}: {error}")
 
 
 def _finish(run: CellRun, cell: Cell) -> None:

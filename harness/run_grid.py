@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import runtime
+from harness.assist import assist
 from harness.data.prepare import prepare_data
 from harness.engine_run import TrainJobs, opened
 from harness.errors import DataError, Locked
@@ -44,9 +45,12 @@ def run_grid(
 
     ``follow`` is given the folders of all cells before the first trains. A cell that fails is recorded as
     failed and the others go on. Raises Locked where another process holds a cell and ``options.wait`` is
-    false.
+    false. In processes other than rank 0 of ``options.world`` nothing is written, nor returned.
     """
     run, jobs = prepare(grid, options, progress)
+    if options.world.rank:
+        assist(run, jobs)
+        return []
     options.out.mkdir(parents=True, exist_ok=True)  # what can't be written is said before hours of work
     follow([job.folder.path for job in jobs])
     todo = [job for job in jobs if not settled(job.folder)]
@@ -64,6 +68,7 @@ def run_grid(
         if not isinstance(stopped, Exception):  # Ctrl-C and the like
             progress.say(_standing(jobs, grid.train.epochs))
         raise
+    options.world.tell(None)
     return [Outcome(job.folder, job.folder.result(), job.folder.name in trained) for job in jobs]
 
 
@@ -113,10 +118,12 @@ def prepare(grid: Grid, options: RunOptions, progress: Progress) -> tuple[GridRu
 
 def _set_up(grid: Grid, options: RunOptions, progress: Progress) -> GridRun:
     """What does not depend on which cells a grid has."""
-    threads = options.threads or runtime.default_threads()
+    world = options.world
+    threads = options.threads or max(1, runtime.default_threads() // world.local_size)
     workers = options.workers or threads
     # Workers elsewhere have a device; this process only plans.
-    device = runtime.choose_device("cpu" if load_engine(options.engine)[0].elsewhere else options.device)
+    chosen = "cpu" if load_engine(options.engine)[0].elsewhere else options.device
+    device = world.place(runtime.choose_device(chosen))
     runtime.configure(threads, grid.train.precision, grid.train.deterministic)
     data = prepare_data(grid.data, options.data_path, workers)
     networks = Networks(len(data.table.class_names), device)
@@ -125,7 +132,8 @@ def _set_up(grid: Grid, options: RunOptions, progress: Progress) -> GridRun:
     budget = options.cache_budget
     if options.processes > 1:
         budget = shared_budget(device, budget, options.processes)
-    pool = FeaturePool(data, conditions, workers, budget, options.keep_features, progress)
+    keep = options.keep_features and world.rank == 0
+    pool = FeaturePool(data, conditions, workers, budget, keep, progress)
     return GridRun(grid, data, networks, pool, options, device, progress)
 
 

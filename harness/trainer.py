@@ -21,6 +21,7 @@ from harness.probe import probe
 from harness.runtime import fixed_batches
 from harness.verdicts import DIVERGED
 from harness.witness import Witness
+from harness.world import ALONE, Parted, World
 
 
 class Diverged(HarnessError):
@@ -83,7 +84,7 @@ def fit_together(
     ``fused``, the operations of their linear heads.
     """
     settings = cells[0].settings
-    beside = len(cells) > 1
+    beside = len(cells) > 1 and cells[0].world.alone
     states = [CellState.start(c, snapshot, beside=beside) for c, snapshot in zip(cells, resume, strict=True)]
     weights = class_weights(data, settings).to(cells[0].device)
     for epoch in range(1, settings.epochs + 1):
@@ -100,12 +101,15 @@ def fit_together(
                 for state in batch:
                     _adapt(state, data, sources, weights, epoch)
                 found = _train(batch, data, sources, weights, epoch, fused)
+            except Parted:
+                raise
             except HarnessError as error:  # of a cell that is alone in its batch
                 batch[0].optimizer.zero_grad(set_to_none=True)
                 yield Failed(batch[0].cell, error)
                 continue
             spent_each = spent + (time.perf_counter() - began) / len(batch)
             for state, (loss, right) in zip(batch, found, strict=True):
+                state.cell.world.check_same(state.cell.tensors(), f"after epoch {epoch}")
                 if math.isfinite(loss):
                     state.add(_row(state, data, epoch, loss, right, spent_each))
                     yield EpochState(state.cell, state.history[-1], state)
@@ -122,21 +126,23 @@ def evaluate(cell: Cell, features: Mapping[int, FeatureSource], rows: torch.Tens
     Batches have one fixed shape, the last one padded, so that a row's logits don't depend on how
     many rows are asked for.
     """
-    return _evaluate(cell, len(cell.cuts) - 1, features, rows)
+    return _evaluate(cell, len(cell.cuts) - 1, features, rows, ALONE)
 
 
 def _evaluate(
-    cell: Cell, segment: int, features: Mapping[int, FeatureSource], rows: torch.Tensor
+    cell: Cell, segment: int, features: Mapping[int, FeatureSource], rows: torch.Tensor, world: World
 ) -> torch.Tensor:
+    """Each process of ``world`` computes every so-manieth batch, and all have all logits."""
     cell.model.eval()
     suffix, source = cell.suffix(segment), features[cell.cuts[segment]]
+    padded = torch.cat([rows, rows[-1:].expand(-len(rows) % (BATCH * world.size))]).split(BATCH)
     found = []
     with torch.inference_mode(), fixed_batches("the evaluation", BATCH):
-        for index in rows.split(BATCH):
-            padded = torch.cat([index, index[-1:].expand(BATCH - len(index))])
+        for index in padded[world.rank :: world.size]:
             with cell.autocast():
-                found.append(suffix(source.batch(padded, cell.device)).float()[: len(index)])
-    return torch.cat(found).cpu()
+                found.append(suffix(source.batch(index, cell.device)).float())
+    shares = torch.stack(world.gathered(torch.stack(found)))
+    return shares.transpose(0, 1).flatten(0, 2)[: len(rows)].cpu()
 
 
 def _train(
@@ -185,7 +191,7 @@ def _row(
     """Validates; what the epoch adds to the history."""
     began, model = time.perf_counter(), state.cell.model
     state.end(epoch)
-    logits = _evaluate(state.cell, state.segment, data.features, data.val)
+    logits = _evaluate(state.cell, state.segment, data.features, data.val, state.cell.world)
     labels = data.labels[data.val]
     val_loss = float(F.cross_entropy(logits, labels))
     val_accuracy = float((logits.argmax(1) == labels).double().mean())
@@ -199,6 +205,7 @@ def _row(
         "seconds": round(train_seconds + time.perf_counter() - began, 4),
         **({} if state.shares is None else {"lr_shares": state.shares}),
         **state.micro_batches.row(epoch),
+        **({} if state.cell.world.alone else {"processes": state.cell.world.size}),
         **({"kept": model.kept()} if isinstance(model, TappedModel) else {}),
     }
 

@@ -12,7 +12,8 @@ from harness.api.grids import Grid
 from harness.api.runs import Run
 from harness.errors import HarnessError, UnknownName, UsageError
 
-_NOT_HERE = ("plan", "gpus", "tflops", "price", "help")  # options that ask for something else than runs
+# Options that ask for something else than runs, or for other processes than this one.
+_NOT_HERE = ("plan", "gpus", "tflops", "price", "processes", "help")
 
 
 class Options(TypedDict, total=False):

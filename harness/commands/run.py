@@ -20,6 +20,7 @@ from harness.spec import AUGMENTATIONS, CHOICES, Grid, TrainSpec, parse_lr
 if TYPE_CHECKING:
     from harness.progress import Progress
     from harness.run_grid import Outcome, RunOptions
+    from harness.world import World
 
 _EXAMPLES = """\b
 Examples:
@@ -96,6 +97,12 @@ _TRAIN = {f.name for f in fields(TrainSpec)}
     help="Compute each batch in so many pieces and add their gradients: less memory, the same batch size. "
     "Done by itself where a GPU's memory runs out.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    help="Train each cell in so many processes of this machine, on a GPU each: a share of every batch.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images; changes no result.")
 @click.option(
     "--cache-budget",
@@ -168,7 +175,16 @@ def command(ctx: click.Context, **given: Any) -> int:
         groups = plan_grid(*_asked(given, argv))
         click.echo(plan_text(groups))
         return 1 if any(group.faults for group in groups) else 0
-    outcomes = train(given, argv)
+    from harness.launch import launch, launched
+
+    if given["processes"] > 1 and not launched():
+        return launch(given["processes"], argv)
+    from harness.world import joined
+
+    with joined(given["device"]) as world:
+        outcomes = train(given, argv, world)
+    if world.rank:
+        return 0
     click.echo(_table(outcomes))
     click.echo(f"\nruns are in '{given['out']}'; for the report: harness report{_where(given['out'])}")
     if any(o.record["data"]["card"]["embedded"] for o in outcomes):
@@ -179,12 +195,21 @@ def command(ctx: click.Context, **given: Any) -> int:
     return 1 if any(o.record["status"] != "done" for o in outcomes) else 0
 
 
-def train(given: dict[str, Any], argv: tuple[str, ...]) -> list[Outcome]:
-    """Trains what the options ask for, all of them ``given`` by name; ``argv`` is quoted in the records."""
+def train(given: dict[str, Any], argv: tuple[str, ...], world: World | None = None) -> list[Outcome]:
+    """Trains what the options ask for, all of them ``given`` by name; ``argv`` is quoted in the records.
+
+    Other processes of ``world`` train the same cells; those that aren't its rank 0 are told what.
+    """
+    from harness.progress import Progress
     from harness.run_grid import run_grid
     from harness.trackers.follow import Following
 
     grid, options, progress = _asked(given, argv)
+    if world is not None and not world.alone:
+        engine = _engine_of_one(given["engine"])
+        options = replace(options, world=world, engine=engine, processes=world.local_size)
+        if world.rank:
+            return run_grid(grid, options, Progress(quiet=True))
     with Following(given["tracker"], progress) as following:
         return run_grid(grid, options, progress, following.follow)
 
@@ -220,6 +245,14 @@ def _check_plan(given: dict[str, Any]) -> None:
     for name in ("tflops", "price"):
         if given[name] is not None and not given["gpus"]:
             raise UsageError(f"--{name} goes with --plan --gpus N")
+
+
+def _engine_of_one(engine: str) -> str:
+    """The engine of a group that trains each cell together: its processes are all that there are."""
+    alone = "local[workers=1]"
+    if engine not in ("local", alone):
+        raise UsageError(f"--engine {engine} gives each cell to one process: leave it out, or --processes")
+    return alone
 
 
 def _where(out: Path) -> str:

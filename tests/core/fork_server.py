@@ -89,6 +89,7 @@ def child(request: dict) -> None:
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{work}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.environ["HARNESS_CACHE"] = request.get("cache") or f"{work}/cache"
+    os.environ.update(request.get("env") or {})
     os.chdir(work)
     faults = Faults(request.get("watch", work), request.get("fault") or {})
     faults.install()

@@ -29,7 +29,11 @@ class Forks:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        site = write_plugin(root / "site", "small-nets", {"harness.backbones": {"small": "core.small:Small"}})
+        site = write_plugin(
+            root / "site",
+            "small-nets",
+            {"harness.backbones": {"small": "core.small:Small", "grouped": "core.small:Grouped"}},
+        )
         self.images = write_folder(root / "images")
         path = os.pathsep.join([str(site), str(TESTS), os.environ.get("PYTHONPATH", "")])
         own = {k: v for k, v in os.environ.items() if not k.startswith("HARNESS_")}
@@ -44,7 +48,7 @@ class Forks:
         assert self.process.stdout.readline() == "ready\n"
 
     def run(self, *requests: dict) -> list[Ended]:
-        """Commands that run at once: each ``work`` (a folder's name), ``argv``, perhaps a ``fault``."""
+        """Commands that run at once: ``work`` (a folder's name), ``argv``, perhaps ``fault``, ``env``."""
         given = [r | {"work": str(self.root / r["work"])} for r in requests]
         assert self.process.stdin
         assert self.process.stdout

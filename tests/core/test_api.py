@@ -40,7 +40,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 def test_every_option_of_the_command_has_its_argument():
     own = {"strategy", "lr", "seed", "backbone", "head", "data", "suite"}
-    options = {p.name for p in command.params} - {"plan", "gpus", "tflops", "price"}
+    options = {p.name for p in command.params} - {"plan", "gpus", "tflops", "price", "processes"}
     assert options == own | Options.__annotations__.keys()
 
 
