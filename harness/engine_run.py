@@ -115,7 +115,7 @@ class EngineRun:
     def _pass(self, units: Sequence[Sequence[Job]], watch: _Watch) -> list[tuple[list[Job], str]]:
         """Runs units to their end; the jobs that lost ones left undone, and why."""
         lost = []
-        for ended in self.workers.run([self._task(jobs) for jobs in units]):
+        for ended in self.workers.run([self.task(jobs) for jobs in units]):
             watch.look(in_time=ended is None)
             if ended is None:
                 continue
@@ -128,7 +128,8 @@ class EngineRun:
                 lost.append((left, ended.lost))
         return lost
 
-    def _task(self, jobs: Sequence[Job]) -> UnitTask:
+    def task(self, jobs: Sequence[Job]) -> UnitTask:
+        """Jobs of one group as a unit."""
         spec = jobs[0].spec  # of one backbone and head, which a group has in common
         grid = replace(
             self.run.grid,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,7 +18,11 @@ from harness.errors import HarnessError, UsageError
 from harness.work import Ended, Need, Stop, Unit
 
 _LOOK = 0.1  # seconds in which what has ended is gathered
+_ANSWER = 10.0  # seconds that a cluster has to answer
 _OBJECTS = 100 * 2**20  # bytes for Ray's object store; units are small, results lie in run folders
+_HINT = (
+    "; its token is looked for in RAY_AUTH_TOKEN and ~/.ray/auth_token (RAY_AUTH_MODE=disabled: it has none)"
+)
 _TOKEN = Path("~/.ray/auth_token")  # where Ray itself looks
 
 
@@ -42,21 +48,21 @@ class Ray:
         if (self.workers is not None and self.workers < 1) or self.retries < 0:
             raise UsageError("ray: workers are 1 or more, retries 0 or more")
         address = self.address or os.environ.get("RAY_ADDRESS") or "local"
-        with _environment(own=address == "local"):
-            import ray
+        _set_variables(own=address == "local")
+        import ray
 
-            connected = ray.is_initialized()
-            if not connected:
-                self._connect(ray, address, need)
+        connected = ray.is_initialized()
+        if not connected:
+            self._connect(ray, address, need)
+        try:
+            workers = self._workers(ray, need)
             try:
-                workers = self._workers(ray, need)
-                try:
-                    yield workers
-                finally:
-                    workers.cancel()
+                yield workers
             finally:
-                if not connected:
-                    ray.shutdown()
+                workers.cancel()
+        finally:
+            if not connected:
+                ray.shutdown()
 
     def _connect(self, ray: ModuleType, address: str, need: Need) -> None:
         from harness.runtime import default_threads  # torch
@@ -65,6 +71,7 @@ class Ray:
         room = {"num_cpus": cpus, "object_store_memory": _OBJECTS, "include_dashboard": False}
         handler = signal.getsignal(signal.SIGTERM)
         try:
+            _knock(address)
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -74,7 +81,7 @@ class Ray:
         except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             where = "a Ray cluster can't be started here" if own else f"no Ray cluster answers at '{address}'"
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            hint = "" if own else "; it needs the cluster's token, in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            hint = "" if own else _HINT
             raise HarnessError(f"{where}: {reason}{hint}") from error
         finally:
             with suppress(ValueError):  # not in the main thread
@@ -147,22 +154,23 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-@contextmanager
-def _environment(*, own: bool) -> Iterator[None]:
-    """Variables that Ray reads: no usage statistics, and nobody without the token is let in.
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT; Ray would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
+
+
+def _set_variables(*, own: bool) -> None:
+    """What Ray reads when it is imported, and whatever it starts from this process's environment: no usage
+    statistics, and nobody without the token is let in. They stay, since it reads them once.
 
     A cluster of our own has a token of its own, where the user has none.
     """
-    given = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "ray" in sys.modules:
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     known = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
     if own and not known and not _TOKEN.expanduser().exists():
-        given["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -31,10 +31,13 @@ def site(tmp_path, monkeypatch):
 @pytest.fixture
 def ray(monkeypatch):
     """Ray with a token, as the engine has it, for clusters that tests start themselves."""
+    for name, value in {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+    }.items():
+        monkeypatch.setenv(name, value)  # before it is imported
     found = pytest.importorskip("ray", reason="the extra ray isn't installed")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
     yield found
     found.shutdown()
 

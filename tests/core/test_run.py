@@ -78,7 +78,7 @@ class Interrupting(Said):
 
 
 def run(grid, out, images, progress=None, **options):
-    settings = RunOptions(out=out, data_path=images, device="cpu", **{"threads": 1, **options})
+    settings = RunOptions(out=out, data_path=images, **{"device": "cpu", "threads": 1, **options})
     return run_grid(grid, settings, progress or Said())
 
 
