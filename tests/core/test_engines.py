@@ -1,5 +1,6 @@
 """Grids on engines: the same bits wherever they run, and a reason for what is lost."""
 
+import re
 import signal
 import time
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engines import deaths, spare
+from core.engines import Stops, deaths, spare
 from core.small import write_plugin
 from core.test_run import GRID, Said, results, run
 from harness.errors import DataError, HarnessError, Locked, UnknownName, UsageError
@@ -165,6 +166,20 @@ def test_a_cell_that_kills_every_worker_fails_and_the_others_are_trained(tmp_pat
         odd = outcome.record["spec"]["seed"] == 1
         assert outcome.record["status"] == ("failed" if odd else "done")
         assert not odd or outcome.record["error"] == "its worker was ended by signal 9"
+
+
+@pytest.mark.slow
+def test_the_engine_of_the_guide_keeps_the_contract(tmp_path):
+    guide = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text("utf-8")
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", guide, flags=re.S) if "class OneByOne" in b)
+    names = {}
+    exec(block, names)
+    engine = names["OneByOne"]()
+    assert isinstance(engine, Engine)
+    units = [Stops(("a",)), Stops(("b", "c"))]
+    with engine.open(Need(1, "cpu", tmp_path)) as workers:
+        ended = [e for e in workers.run(units) if e is not None]
+    assert [(e.unit, e.stop, e.lost) for e in ended] == [(u, u(), "") for u in units]
 
 
 COMMAND = """

@@ -193,7 +193,9 @@ def test_it_needs_no_torch():
 
 def test_the_code_of_the_guide_keeps_the_contracts(named):
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), flags=re.S)
-    strategy, backbone, dataset, _, checks = blocks  # test_trackers.py has the tracker
+    strategy, backbone, dataset, *_, checks = (
+        blocks  # test_trackers.py has the tracker, test_engines.py the engine
+    )
     names = {}
     for block in (strategy, backbone, dataset):
         exec(compile(block, GUIDE.name, "exec"), names)
