@@ -14,7 +14,7 @@ from core.test_run import GRID, Said, results, run
 from harness.errors import DataError, HarnessError, Locked, UnknownName, UsageError
 from harness.plugins import load_engine
 from harness.run_grid import RunOptions, train_unit
-from harness.work import Engine
+from harness.work import Engine, Need
 
 TESTS = Path(__file__).parents[1]
 GRID8 = replace(GRID, seeds=(0, 1))
