@@ -57,7 +57,8 @@ class Ray:
         try:
             workers = self._workers(ray, need)
             try:
-                yield workers
+                with _silent(ray):
+                    yield workers
             finally:
                 workers.cancel()
         finally:
@@ -152,6 +153,23 @@ def _call(unit: Unit) -> Stop | None:
 
 def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+@contextmanager
+def _silent(ray: ModuleType) -> Iterator[None]:
+    """Ray prints a paragraph for every lost worker on standard output, where results belong, and has no
+    switch for that; what is lost for good is said by whoever runs the units.
+    """
+    internal, name = getattr(getattr(ray, "_private", None), "worker", None), "print_to_stdstream"
+    before = getattr(internal, name, None)
+    if before is None:  # another version of Ray has it elsewhere: it prints
+        yield
+        return
+    setattr(internal, name, lambda *given, **options: None)
+    try:
+        yield
+    finally:
+        setattr(internal, name, before)
 
 
 def _knock(address: str) -> None:

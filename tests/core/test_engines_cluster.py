@@ -43,7 +43,9 @@ def ray(monkeypatch):
 
 
 @pytest.mark.slow
-def test_ray_workers_that_kill_themselves_end_with_the_bits_of_local(tmp_path, images, monkeypatch, ray):
+def test_ray_workers_that_kill_themselves_end_with_the_bits_of_local(
+    tmp_path, images, monkeypatch, ray, capsys
+):
     """Two logical GPUs on CPUs: eight cells, the first attempts at half of them end with SIGKILL."""
     expected = results(run(DEADLY8, tmp_path / "local", images))
     spare(monkeypatch, tmp_path / "notes", 1)
@@ -54,6 +56,7 @@ def test_ray_workers_that_kill_themselves_end_with_the_bits_of_local(tmp_path, i
     assert results(outcomes) == expected
     assert all(o.trained for o in outcomes)
     assert ray.is_initialized(), "a cluster that was there stays"
+    assert "raylet" not in capsys.readouterr().out
     print(f"ray: {len(outcomes)} cells, 4 of their first attempts killed, the same digests as local")
 
 
