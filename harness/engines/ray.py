@@ -7,6 +7,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any, ClassVar
 from harness.errors import HarnessError, UsageError
 from harness.work import Ended, Need, Stop, Unit
 
-_LOOK = 0.1  # seconds in which what has ended is gathered
+_LOOK = 0.1  # seconds between looks at tasks
 _ANSWER = 10.0  # seconds that a cluster has to answer
 _OBJECTS = 100 * 2**20  # bytes for Ray's object store; units are small, results lie in run folders
 _HINT = (
@@ -125,12 +126,22 @@ class RayWorkers:
             while waiting and len(self._running) < (self.at_most or len(units)):
                 unit = waiting.pop()
                 self._running[self.task.remote(unit)] = unit
-            running = list(self._running)
-            ready, _ = self.ray.wait(running, num_returns=len(running), timeout=_LOOK)
+            ready = self._ready()
             for reference in ready:
                 yield self._ended(reference, self._running.pop(reference))
             if not ready:
+                time.sleep(
+                    _LOOK
+                )  # here and not in ray.wait, which makes a SystemError of a signal's exception
                 yield None
+
+    def _ready(self) -> list[Any]:
+        running = list(self._running)
+        try:
+            ready, _ = self.ray.wait(running, num_returns=len(running), timeout=0)
+        except SystemError as error:
+            raise error.__cause__ or error from None
+        return list(ready)
 
     def cancel(self) -> None:
         """Ends what still runs."""

@@ -1,6 +1,7 @@
 """Real Ray clusters and submitit's executors: workers and nodes that are lost, the same bits as here."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 
 from core.engines import deaths, spare
 from core.small import write_plugin
-from core.test_engines import GRID8, TESTS, grid_on
+from core.test_engines import COMMAND, GRID8, TESTS, alive, children, grid_on, until
 from core.test_run import GRID, results, run
 from harness.errors import HarnessError
 from harness.plugins import load_engine
@@ -100,6 +101,25 @@ def test_a_ray_node_that_goes_and_one_that_comes(tmp_path, images, monkeypatch, 
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_says_so_and_takes_its_cluster_with_it(tmp_path, images, ray, start, sent, code):
+    out = tmp_path / "runs"
+    process = start(
+        COMMAND, "run", "--data", f"folder={images}", "--backbone", "small", "--strategy", "full",
+        "--epochs", "100000", "--threads", "1", "--device", "cpu", "--out", out,
+        "--engine", "ray[workers=1]",
+    )  # fmt: skip
+    assert until(lambda: list(out.glob("*/history.jsonl")), 120), process.stderr.read()
+    started = children(process.pid)
+    assert started
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "stopped: 0 of 1 cells are done" in errors
+    assert until(lambda: not any(map(alive, started)), 20)
 
 
 @pytest.mark.slow
