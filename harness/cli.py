@@ -76,30 +76,56 @@ def _config(path: Path) -> dict[str, Any]:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number without end
         raise UsageError(f"can't read '{path}': {error}") from error
     unknown = sorted(set(found) - set(COMMANDS))
     if unknown:
         raise UsageError(f"'{path}' has an unknown table [{unknown[0]}] (there are: {', '.join(COMMANDS)})")
-    loose = next((key for key, value in found.items() if not isinstance(value, dict)), None)
-    if loose:
-        raise UsageError(f"'{path}': '{loose}' is a table, [{loose}], with a line for each option")
-    return {command: _defaults(path, command, options) for command, options in found.items()}
+    return {name: _defaults(str(path), name, _command(name), options) for name, options in found.items()}
 
 
-def _defaults(path: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options of one table, checked against the command's own; a repeatable one takes one or a list."""
-    known = {p.name: p for p in _command(name).params}
-    checked = {}
+def _defaults(path: str, name: str, command: click.Command, options: object) -> dict[str, Any]:
+    """The options of one table, checked against the command's own; a repeatable one takes one or a list.
+
+    The commands of a group have tables of their own, ``[data.audit]``.
+    """
+    if not isinstance(options, dict):
+        raise UsageError(f"'{path}': '{name}' is a table, [{name}], with a line for each option")
+    inner = command.commands if isinstance(command, click.Group) else {}
+    known: dict[str, click.Parameter] = {str(p.name): p for p in command.params}
+    checked: dict[str, Any] = {}
     for key, value in options.items():
         option = key.replace("-", "_")
-        if option not in known:
-            raise UnknownName(
-                f"option in [{name}] of '{path}'", key, (str(k).replace("_", "-") for k in known)
-            )
-        repeatable = known[option].multiple and not isinstance(value, list)
-        checked[option] = [value] if repeatable else value
+        if key in inner:
+            checked[key] = _defaults(path, f"{name}.{key}", inner[key], value)
+        elif option in known:
+            checked[option] = _typed(f"'{path}', [{name}]: '{key}'", known[option], value)
+        else:
+            names = [*inner, *(k.replace("_", "-") for k in known)]
+            raise UnknownName(f"{'command' if inner else 'option'} in [{name}] of '{path}'", key, names)
     return checked
+
+
+def _typed(where: str, parameter: click.Parameter, value: object) -> str | bool | list[str]:
+    """A value as a parameter takes it; UsageError where it can't be one."""
+    if getattr(parameter, "is_flag", False):
+        if not isinstance(value, bool):
+            raise UsageError(f"{where} is true or false, not {value!r}")
+        return value
+    if getattr(parameter, "multiple", False) or parameter.nargs != 1:
+        return [
+            _plain(where, v, ", or a list of them") for v in (value if isinstance(value, list) else [value])
+        ]
+    return _plain(where, value)
+
+
+def _plain(where: str, value: object, more: str = "") -> str:
+    """A value as it would be typed."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f"{where} is a text or a number{more}, not {value!r}")
+    if "\0" in str(value):
+        raise UsageError(f"{where} holds a NUL character")
+    return str(value)
 
 
 @click.group(

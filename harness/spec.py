@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from harness.errors import UnknownName, UsageError
 
 FORMAT = 1
+_LARGEST = sys.float_info.max
+_LONGEST_NAME = 200  # of a folder: file systems take 255 bytes
 CHOICES = {
     "optimizer": ("adam", "adamw", "sgd"),
     "schedule": ("constant", "cosine", "one-cycle"),
@@ -71,7 +74,7 @@ class TrainSpec:
             if name not in AUGMENTATIONS:
                 raise UnknownName("augmentation", name, AUGMENTATIONS)
         object.__setattr__(self, "augment", ",".join(n for n in AUGMENTATIONS if n in asked))
-        if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.weight_decay < math.inf:
+        if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.weight_decay <= _LARGEST:
             raise UsageError("epochs and batch size are at least 1, weight decay is at least 0")
 
 
@@ -121,7 +124,9 @@ class RunSpec:
             f"s{self.seed}",
             identity,
         )
-        return "_".join(re.sub(r"[^A-Za-z0-9._=,+-]+", "-", p).strip("-") for p in parts)
+        *told, last = (re.sub(r"[^A-Za-z0-9._=,+-]+", "-", p).strip("-") for p in parts)
+        readable = "_".join(told).lstrip(".") or "run"
+        return f"{readable[: _LONGEST_NAME - len(last) - 1]}_{last}"
 
     @property
     def label(self) -> str:

@@ -19,7 +19,9 @@ _CELEBA = (
 @click.command("doctor", epilog="Example: harness doctor; harness doctor --determinism")
 @click.option("--determinism", is_flag=True, help="Train a small cell in six ways and compare every bit.")
 @click.option("--device", default="auto", show_default=True, help="Device for --determinism.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads for --determinism.  [default: all]")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="CPU threads for --determinism.  [default: all]"
+)
 def command(determinism: bool, device: str, threads: int | None) -> int:
     """Check this machine: device, versions, where data and weights are looked for, what is missing.
 

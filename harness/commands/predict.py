@@ -62,7 +62,7 @@ Examples:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1024),
     help="CPU threads.  [default: as many as the run had, for the same bits]",
 )
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images; changes no result.")

@@ -88,7 +88,7 @@ _TRAIN = {f.name for f in fields(TrainSpec)}
 @click.option("--fast", is_flag=True, help="Allow algorithms that may differ from run to run (recorded).")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
 @click.option(
-    "--threads", type=click.IntRange(1), help="CPU threads; part of what makes a result repeatable."
+    "--threads", type=click.IntRange(1, 1024), help="CPU threads; part of what makes a result repeatable."
 )
 @click.option(
     "--micro-batches",

@@ -12,7 +12,7 @@ _OPTIONS = (
     click.option("--data", metavar="NAME=PATH", help="Where the suite's data lie."),
     click.option("--weights", metavar="NAME|FILE", help="Weights instead of the suite's."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps."),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads."),
+    click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads."),
     click.option(
         "--reuse",
         type=click.Path(path_type=Path, exists=True, file_okay=False),

@@ -14,10 +14,12 @@ from importlib import resources
 from pathlib import Path
 
 from harness.errors import UnknownName, UsageError
+from harness.spec import TrainSpec
 from harness.suites.expect import Expectation, Source, read_expectation, read_sources
 from harness.suites.table import Table
 
 SUFFIX = ".suite.toml"
+SPLITS = ("auto", "stratified", "official", "group")
 KEYS = {
     "": ("name", "title", "data", "grid", "train", "reference", "source", "expect"),
     "data": ("name", "target", "split", "group", "split_seed", "limit", "missing"),
@@ -141,7 +143,7 @@ def parse_suite(text: str, file: str) -> Suite:
     """A suite from its text; ``file`` is what errors call it."""
     try:
         root = Table(file, "", tomllib.loads(text), text)
-    except tomllib.TOMLDecodeError as error:  # its message ends in "(at line L, column C)"
+    except (ValueError, RecursionError) as error:  # TOML's own message ends in "(at line L, column C)"
         raise UsageError(f"suite file '{file}' is not valid TOML: {error}") from error
     root.allow(*KEYS[""])
     sources = read_sources(root.table("source", optional=True))
@@ -163,11 +165,11 @@ def _data(t: Table) -> SuiteData:
     return SuiteData(
         name=t.text("name"),
         target=t.text_or_none("target"),
-        split=t.text_or_none("split"),
+        split=t.choice("split", SPLITS),
         group=t.text_or_none("group"),
-        split_seed=t.integer("split_seed", 0),
-        limit=t.integer_or_none("limit"),
-        missing=t.text("missing", "error"),
+        split_seed=t.integer("split_seed", 0, least=0),
+        limit=t.integer_or_none("limit", least=1),
+        missing=t.choice("missing", ("error", "skip")) or "error",
     )
 
 
@@ -178,14 +180,20 @@ def _grid(t: Table) -> SuiteGrid:
         weights=t.text_or_none("weights"),
         heads=t.texts("heads", ("own",)),
         strategies=t.texts("strategies"),
-        lrs=t.numbers("lrs"),
+        lrs=t.numbers("lrs", positive=True),
         seeds=t.integers("seeds", (0,)),
     )
 
 
 def _train(t: Table) -> Mapping[str, Option]:
     t.allow(*KEYS["train"])
-    return t.options()
+    found = t.options()
+    for key, value in found.items():
+        try:
+            TrainSpec(**{key: value})  # type: ignore[arg-type]
+        except UsageError as error:
+            raise UsageError(f"{t.at(key)}: {error}") from error
+    return found
 
 
 def _reference(t: Table, data: SuiteData, grid: SuiteGrid) -> Reference:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from harness.stats import Interval
-from harness.suites.table import Table
+from harness.suites.table import Table, is_number
 
 MAJORITY = "majority"
 # Figures of a record's test part and of its last epoch of training, and how far training went.
@@ -54,8 +54,3 @@ def read_band(t: Table, key: str) -> Band:
         else:
             t.fail(key, wanted if key == "accuracy" else wanted.replace(f' and "{MAJORITY}"', ""))
     return Band(tuple(intervals), majority)
-
-
-def is_number(value: object) -> bool:
-    """A finite one; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import UnknownName
-from harness.suites.bands import METRICS, Band, is_number, read_band
-from harness.suites.table import Table
+from harness.suites.bands import METRICS, Band, read_band
+from harness.suites.table import Table, is_number
 
 SELECTORS = ("backbone", "head", "strategy", "lr", "seed")
 DIGESTS = ("data", "split", "test_ids")
@@ -74,7 +74,7 @@ def read_sources(t: Table) -> dict[str, Source]:
 
 def _source(t: Table, name: str) -> Source:
     t.allow(*SOURCE_KEYS)
-    told = {k: v for k, v in t.values.items() if k not in (*BINDING, "text")}
+    told = {k: _told(t, k) for k in t.values if k not in (*BINDING, "text")}
     return Source(
         name=name,
         text=t.text("text"),
@@ -84,6 +84,14 @@ def _source(t: Table, name: str) -> Source:
         recipe=t.table("recipe").options(),
         told=told,
     )
+
+
+def _told(t: Table, key: str) -> object:
+    if key == "date":
+        return t.values[key]  # as TOML's own type, or as text
+    if key == "threads":
+        return t.integer(key)
+    return t.number(key) if key == "coverage" else t.text(key, "")
 
 
 def read_expectation(t: Table, sources: Mapping[str, Source]) -> Expectation:

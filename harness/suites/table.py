@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -47,18 +48,25 @@ class Table:
     def text_or_none(self, key: str) -> str | None:
         return self.text(key) if key in self.values else None
 
-    def integer(self, key: str, default: int | None = None) -> int:
+    def choice(self, key: str, known: tuple[str, ...]) -> str | None:
+        """One of ``known``; None where the key isn't there."""
+        value = self.text_or_none(key)
+        if value is not None and value not in known:
+            self._fail(key, f"one of {', '.join(known)}", value)
+        return value
+
+    def integer(self, key: str, default: int | None = None, least: int | None = None) -> int:
         value = self.values.get(key, default)
-        if not _is_integer(value):
-            self._fail(key, "a whole number", value)
+        if not _is_integer(value) or (least is not None and value < least):
+            self._fail(key, "a whole number" + ("" if least is None else f" from {least} up"), value)
         return int(value)
 
-    def integer_or_none(self, key: str) -> int | None:
-        return self.integer(key) if key in self.values else None
+    def integer_or_none(self, key: str, least: int | None = None) -> int | None:
+        return self.integer(key, least=least) if key in self.values else None
 
     def number(self, key: str) -> float:
         value: Any = self.values.get(key)
-        if not _is_number(value):
+        if not is_number(value):
             self._fail(key, "a number", value)
         return float(value)
 
@@ -75,11 +83,15 @@ class Table:
             return ()
         return self._list(key, default, lambda v: isinstance(v, str) and bool(v), "texts")
 
-    def numbers(self, key: str, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
-        return tuple(float(v) for v in self._list(key, default, _is_number, "numbers"))
+    def numbers(self, key: str, *, positive: bool = False) -> tuple[float, ...]:
+        """Finite ones, above 0 with ``positive``."""
+        kind = "numbers above 0" if positive else "numbers"
+        values = self._list(key, None, lambda v: is_number(v) and (v > 0 or not positive), kind)
+        return tuple(map(float, values))
 
     def integers(self, key: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
-        return self._list(key, default, _is_integer, "whole numbers")
+        """From 0 up."""
+        return self._list(key, default, lambda v: _is_integer(v) and v >= 0, "whole numbers from 0 up")
 
     def matrix(self, key: str) -> tuple[tuple[int, ...], ...] | None:
         """A square matrix of counts, ``None`` where there is none."""
@@ -132,5 +144,9 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_number(value: object) -> bool:
+    """A finite one, as a float too; true and false are none."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

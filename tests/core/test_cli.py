@@ -478,3 +478,36 @@ def test_a_signal_ends_a_run_which_then_can_go_on(harness, images, tmp_path, num
     # Nobody holds the folder any more.
     assert harness("runs", "rm", "--unfinished")[0] == 0
     assert not folder.exists()
+
+
+# --------------------------------------------------------------------------- what Hypothesis found
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ("[run]\nstrategy = [5, [1]]", "'strategy' is a text or a number, or a list of them, not [1]"),
+        ("[run]\nweight-decay = ['x']", "'weight-decay' is a text or a number, not ['x']"),
+        ("[run]\nflip = 'x'", "'flip' is true or false, not 'x'"),
+        ('[run]\nout = "\\u0000"', "'out' holds a NUL character"),
+        ("[run]\nepochs = " + "9" * 5000, "can't read 'harness.toml'"),
+        ("[run]\nepochs = " + "[" * 5000, "can't read 'harness.toml'"),
+        ("run = 1", "'run' is a table"),
+        ("[data]\nlimit = 1", "unknown command in [data]"),
+        ("[data.audit]\nlimi = 1", "did you mean 'limit'"),
+    ],
+)
+def test_a_bad_value_in_the_configuration_is_one_line(harness, tmp_path, config, text):
+    (tmp_path / "harness.toml").write_text(config)
+    status, output, errors = harness("run", "--data", "folder=nowhere")
+    assert (status, output) == (2, "")
+    assert text in one_line(errors)
+
+
+def test_a_command_below_a_command_has_its_table(harness, images, tmp_path):
+    (tmp_path / "harness.toml").write_text(f'[data.audit]\ndata = "folder={images}"\nquiet = true\n')
+    assert harness("data", "audit")[0] == 0
+
+
+def test_more_threads_than_any_machine_has_are_refused(harness):
+    assert "--threads" in one_line(harness("run", "--threads", "999999999", "--plan")[2])

@@ -177,6 +177,9 @@ def test_a_bad_table_is_one_line_that_names_it(tmp_path: Path, kind: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+SOUND = (
+    'name = "x"\n[data]\nname = "x"\nlimit = 5\n[grid]\nbackbones = ["x"]\nstrategies = ["x"]\nlrs = [1]\n'
+)
 BAD_SUITES = {
     "empty": "",
     "no TOML": "[data\n",
@@ -184,6 +187,11 @@ BAD_SUITES = {
     "no grid": 'name = "x"\n[data]\nname = "faces"\n',
     "a number for a list": 'name = "x"\n[data]\nname = "faces"\n[grid]\nbackbones = 3\n',
     "unknown key": 'name = "x"\nwings = 2\n',
+    "a number without end": "name = " + "9" * 5000,
+    "lists without end": "name = " + "[" * 5000,
+    "an endless rate": SOUND.replace("[1]", "[1" + "0" * 400 + "]"),
+    "a negative limit": SOUND.replace("5", "-5"),
+    "another optimizer": SOUND + '[train]\noptimizer = "x"\n',
     "nested": "name = {" + "a = {" * 3 + "}" * 4 + "\n",
 }
 
