@@ -253,7 +253,7 @@ def may_change(line: Line, folder: Path, cache: Path) -> tuple[Path, ...]:
     named = [value for name, value in line.values if name in outputs]
     suites = [v for n, v in line.values if n == "suite"] if line.words == ("bands",) else []
     work = folder / "work"
-    usual = ["runs", "report", "my_probe", "my_network", "my_images", "mine.suite.toml"]
+    usual = ["runs", "report", "tensorboard", "my_probe", "my_network", "my_images", "mine.suite.toml"]
     usual += [value for name, value in line.values if name == "name"]
     usual += ["inf", "16", "1000"]  # as a file's numbers are written: 1e999, 0x10, 1_000
     places = [work / v for v in (*usual, *named, *suites) if v not in ("", ".") and "\0" not in v]
