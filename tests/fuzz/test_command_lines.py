@@ -96,12 +96,14 @@ def test_command_lines_end_as_documented(playground: Playground) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_a_thousand_command_lines_end_as_documented(playground: Playground) -> None:
     found = drawn(playground, 1200)
     assert {0, 1, 2, 3} <= {e.code for e in found}
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_fifty_processes_end_as_documented(playground: Playground) -> None:
     """The same with the interpreter's own streams, arguments and end."""
     found: list[case.Ended] = []

@@ -232,6 +232,7 @@ def test_specs_grids_and_strategies() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_many_specs_grids_and_strategies() -> None:
     specs(500)
     edited(1000)

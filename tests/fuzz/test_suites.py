@@ -195,11 +195,13 @@ def test_a_broken_suite_is_one_line_that_names_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_many_suites_are_read_as_they_were_written(tmp_path: Path) -> None:
     whole(tmp_path, 400)
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_many_broken_suites_are_one_line_each(tmp_path: Path) -> None:
     found = broken(tmp_path, 1500)
     assert min(found["refused"], found["read"]) > 100

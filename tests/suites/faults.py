@@ -49,8 +49,8 @@ def _labels_shuffled() -> AbstractContextManager[Any]:
     """Labels one image further on than the images of their batch."""
     original = harness.epoch.Batch
 
-    def batch(step: int, x: torch.Tensor, labels: torch.Tensor, factor: float) -> Any:
-        return original(step, x, labels.roll(1), factor)
+    def batch(step: int, labels: torch.Tensor, *rest: Any) -> Any:
+        return original(step, labels.roll(1), *rest)
 
     return patch.object(harness.epoch, "Batch", batch)
 

@@ -50,9 +50,14 @@ def _of(claim: Claim) -> tuple[str, float]:
 
 
 def caught_by(found: Sequence[Finding]) -> set[str]:
-    """Kinds of expectations that aren't met; ``failed`` where the harness's own audit stopped a run."""
+    """Kinds of expectations that aren't met; ``audit`` where the harness's own audit stopped a run.
+
+    A run that ended otherwise is no catch: what was planted doesn't fit the program any more.
+    """
     missed = [f for f in found if f.verdict != "inside"]
-    return {"failed" if f.value == "failed" else f.claim.what for f in missed}
+    broken = {f.reason for f in missed if f.value == "failed" and "frozen" not in f.reason}
+    assert not broken, broken
+    return {"audit" if f.value == "failed" else f.claim.what for f in missed}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
