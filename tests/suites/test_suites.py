@@ -48,8 +48,8 @@ def test_a_file(tmp_path):
 
 
 def test_an_unknown_name_suggests():
-    with pytest.raises(UnknownName, match="unknown suite 'celeba'; did you mean 'celeba30k'"):
-        load_suite("celeba")
+    with pytest.raises(UnknownName, match="unknown suite 'celeba30'; did you mean 'celeba30k'"):
+        load_suite("celeba30")
 
 
 def test_a_file_that_is_not_there(tmp_path):
