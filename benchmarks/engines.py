@@ -21,10 +21,10 @@ from pathlib import Path
 
 from benchmarks.engine_units import Nothing, Timed
 from harness.engine_run import EngineRun
-from harness.grid_run import RunOptions
 from harness.plugins import load_engine
 from harness.progress import Progress
 from harness.run_grid import prepare, run_grid, train_unit
+from harness.run_options import RunOptions
 from harness.spec import DataSpec, Grid, TrainSpec
 from harness.work import Need, Unit, Workers
 

@@ -14,8 +14,8 @@ from benchmarks.prepare import offer_plugins
 from benchmarks.work import Cell, Work
 from harness.backbones.staged import StagedModel
 from harness.data.splits import Split, make_split
-from harness.grid_run import RunOptions
 from harness.plugins import load_backbone, load_dataset, load_strategy
+from harness.run_options import RunOptions
 from harness.seeding import derive_seed, generator
 from harness.spec import DataSpec, Grid, TrainSpec
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from harness.cell import TrainData
 from harness.grid_run import GridRun
 from harness.jobs import Job
-from harness.run_cell import Shared, make_cell, named
+from harness.run_cell import make_cell
+from harness.train_cells import Shared, named
 from harness.trainer import fit_together
 
 

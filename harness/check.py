@@ -12,7 +12,8 @@ from harness.code_digest import code_digest
 from harness.errors import HarnessError, RecordError, UsageError
 from harness.plugins import load_backbone, load_dataset, load_strategy
 from harness.progress import Progress
-from harness.run_grid import Outcome, RunOptions, run_grid
+from harness.run_grid import Outcome, run_grid
+from harness.run_options import RunOptions
 from harness.runtime import choose_device, default_threads, environment
 from harness.spec import Grid
 from harness.store import list_runs

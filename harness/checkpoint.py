@@ -11,8 +11,9 @@ import torch
 from harness.backbones.staged import tensor_digest
 from harness.cell import Cell, Snapshot
 from harness.errors import RecordError
+from harness.files import to_json, write_tensors
 from harness.spec import FORMAT
-from harness.store import RESUME, RunFolder, to_json, write_tensors
+from harness.store import RESUME, RunFolder
 
 _PARTS = ("tensor/", "optimizer/", "best/")
 

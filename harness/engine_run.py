@@ -11,12 +11,13 @@ from pathlib import Path
 
 from harness.dispatch import dispatch
 from harness.errors import HarnessError
-from harness.grid_run import GridRun, RunOptions
+from harness.grid_run import GridRun
 from harness.jobs import Job
 from harness.loads import group_loads
 from harness.planner import group_cells
 from harness.plugins import load_engine
 from harness.progress import Progress
+from harness.run_options import RunOptions
 from harness.runtime import default_threads
 from harness.spec import Grid
 from harness.store import RESULT

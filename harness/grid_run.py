@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,47 +15,22 @@ from harness.cell import TrainData
 from harness.data.prepare import PreparedData
 from harness.errors import HarnessError, Locked
 from harness.fused import places
-from harness.jobs import Job, Networks
-from harness.micro_batches import Change
-from harness.placement import free_memory
+from harness.jobs import Job
+from harness.networks import Networks
 from harness.planner import Group
 from harness.pool import FeaturePool, Supply
 from harness.progress import Progress
-from harness.run_cell import CellRun, train_cells
+from harness.run_cell import CellRun
+from harness.run_options import RunOptions
 from harness.runtime import OutOfMemory
+from harness.side_by_side import cells_at_once, packed
 from harness.spec import Grid
 from harness.store import RunFolder
+from harness.train_cells import train_cells
 from harness.verdicts import DIVERGED
-from harness.world import ALONE, World
 
 if TYPE_CHECKING:
     from harness.augment import Augmentation
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How and where a grid runs; nothing here changes a result on one machine type but ``threads`` and, by
-    rounding and by what dropout draws, ``micro_batches``, from when on batches are computed in pieces, and
-    ``world``, the processes that train each cell together.
-
-    ``cache_budget`` bounds the bytes of memory for activations (None: by what is free); ``processes``
-    of one machine share it.
-    """
-
-    out: Path = Path("runs")
-    data_path: Path | None = None
-    device: str = "auto"
-    threads: int | None = None
-    workers: int | None = None
-    cache_budget: int | None = None
-    keep_features: bool = False
-    wait: bool = True
-    allow_random_frozen: bool = False
-    micro_batches: tuple[Change, ...] = ()
-    world: World = ALONE
-    argv: tuple[str, ...] = ()
-    engine: str = "local"
-    processes: int = 1
 
 
 def settled(folder: RunFolder) -> bool:
@@ -126,23 +100,16 @@ class GridRun:
 
     def _batches(self, initial: StagedModel, jobs: Sequence[Job]) -> list[list[Job]]:
         """Cells that train side by side: what shares batches of augmented images, or small heads."""
-        found: dict[tuple[object, ...], list[list[Job]]] = {}
-        filled: dict[tuple[object, ...], float] = {}
-        for job in jobs:
-            room = _cells_at_once(initial, job.plan.cut, self.device)
-            if self.grid.train.augment:
-                key: tuple[object, ...] = (job.spec.seed,)
-            elif (places := self._places(initial, job)) > 1:
-                key, room = (job.spec.seed, job.plan.cut), min(room, places)
-            else:
-                key, room = (job.folder.name,), 1
-            batches = found.setdefault(key, [])
-            if not batches or filled[key] + 1 / room > 1 + 1e-9:
-                batches.append([])
-                filled[key] = 0.0
-            batches[-1].append(job)
-            filled[key] += 1 / room
-        return [batch for batches in found.values() for batch in batches]
+        return packed(jobs, lambda job: self._company(initial, job))
+
+    def _company(self, initial: StagedModel, job: Job) -> tuple[tuple[object, ...], int]:
+        """What the cells beside ``job`` have in common with it, and how many of its kind fit at once."""
+        room = cells_at_once(initial, job.plan.cut, self.device)
+        if self.grid.train.augment:
+            return (job.spec.seed,), room
+        if (places := self._places(initial, job)) > 1:
+            return (job.spec.seed, job.plan.cut), min(room, places)
+        return (job.folder.name,), 1
 
     def initial(self, job: Job) -> StagedModel:
         """The network that ``job`` starts from."""
@@ -289,11 +256,3 @@ class GridRun:
             finally:
                 job.folder.unlock()
         return failed
-
-
-def _cells_at_once(model: StagedModel, cut: int, device: torch.device) -> int:
-    """How many cells fit in half of the free memory: a copy of the network, gradients, Adam's state."""
-    late = set(model.stage_names[cut:])
-    whole = sum(t.nbytes for _, t in model.tensors())
-    suffix = sum(t.nbytes for n, t in model.tensors() if n.split(".", 1)[0] in late)
-    return max(1, int(free_memory(device) * 0.5 / (whole + 3 * suffix)))

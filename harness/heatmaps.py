@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from harness.errors import RecordError
+from harness.files import write_text
 from harness.seal import BLANK, KEY, parse, sealed
-from harness.store import write_text
 
 FILE = "gradcam.json"
 FORMAT = 1

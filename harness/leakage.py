@@ -16,8 +16,8 @@ import numpy as np
 
 from harness.contracts import SampleTable
 from harness.errors import RecordError
+from harness.files import to_json, write_text
 from harness.seal import BLANK, KEY, parse, sealed
-from harness.store import to_json, write_text
 
 FILE = "leakage.json"
 FORMAT = 1

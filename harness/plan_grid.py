@@ -17,7 +17,8 @@ from harness.planner import Group, group_cells
 from harness.pool import IMAGES_SHARE, image_geometry
 from harness.prefix import row_shapes
 from harness.progress import Progress
-from harness.run_grid import GridRun, RunOptions, prepare, settled
+from harness.run_grid import GridRun, prepare, settled
+from harness.run_options import RunOptions
 from harness.spec import Grid
 
 _KEPT, _EPOCH = "kept from before", "one epoch at a time"

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from harness.costs import CostModel
 from harness.dispatch import Dispatch, GroupLoad, dispatch
-from harness.grid_run import RunOptions, settled
+from harness.grid_run import settled
 from harness.jobs import Job
 from harness.loads import group_loads
 from harness.planner import Group, group_cells
 from harness.progress import Progress
 from harness.run_grid import GridRun, prepare
+from harness.run_options import RunOptions
 from harness.runtime import device_name
 from harness.simulation import Simulated, simulate, tasks
 from harness.spec import Grid

@@ -83,7 +83,7 @@ class SuiteFile(pytest.File):
         from harness.check import train_cells_of
         from harness.commands.check import suite_and_grid
         from harness.progress import Progress
-        from harness.run_grid import RunOptions
+        from harness.run_options import RunOptions
         from harness.runtime import default_threads, preserved
 
         options = self.config.option

@@ -10,7 +10,8 @@ from typing import Any
 from harness.errors import RecordError, UsageError
 from harness.micro_batches import KEY, Change
 from harness.progress import Progress
-from harness.run_grid import RunOptions, run_grid
+from harness.run_grid import run_grid
+from harness.run_options import RunOptions
 from harness.spec import Grid, RunSpec
 from harness.store import RESULT, RunFolder
 from harness.trained import recorded_weights

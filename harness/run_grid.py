@@ -15,13 +15,15 @@ from harness.data.prepare import prepare_data
 from harness.engine_run import TrainJobs, opened
 from harness.errors import DataError, Locked
 from harness.feature_keys import Conditions
-from harness.grid_run import GridRun, RunOptions, settled
-from harness.jobs import Job, Networks, check_names, plan_jobs
+from harness.grid_run import GridRun, settled
+from harness.jobs import Job, check_names, plan_jobs
+from harness.networks import Networks
 from harness.placement import shared_budget
 from harness.planner import group_cells
 from harness.plugins import load_engine
 from harness.pool import FeaturePool
 from harness.progress import Progress
+from harness.run_options import RunOptions
 from harness.spec import DataSpec, Grid, TrainSpec
 from harness.store import RunFolder
 

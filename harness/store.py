@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import math
-import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.errors import Locked, RecordError
+from harness.files import sync_folder, to_json, write_tensors, write_text
 from harness.owner import Owner
 from harness.seal import BLANK, KEY, file_digest, intact, sealed
 
@@ -29,69 +27,6 @@ _TEMPORARY = re.compile(r"\..+\.\d+")
 _ASK_AGAIN = 5.0  # seconds between looks at a folder that another machine holds
 RESUME_SHARE = 0.05  # of the time may go into writing resume files
 _ASSUMED_BYTES_PER_SECOND = 200e6  # until the first write has been timed
-
-
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls ``write`` with a temporary path beside ``path``, then renames it into place, synced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:  # which names a temporary file, or none
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):  # it would hide the reason
-            temporary.unlink(missing_ok=True)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
-    """Writes a safetensors file atomically; its writer's errors of the disk are OSErrors as anybody's."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    def write(temporary: Path) -> None:
-        try:
-            save_file(dict(tensors), temporary, metadata)
-        except SafetensorError as error:
-            found = re.search(r"os error (\d+)", str(error))
-            if not found:
-                raise
-            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
-
-    write_atomic(path, write)
-
-
-def _sync_folder(path: Path) -> None:
-    """Makes the names in a folder last through a loss of power, where the system can do that."""
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically, UTF-8."""
-    write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
-
-
-def to_json(value: Mapping[str, Any], indent: int | None = 2) -> str:
-    """JSON without NaN or infinity: what isn't finite becomes null."""
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 @dataclass
@@ -261,9 +196,9 @@ class RunFolder:
         """
         self._check_held()
         files = {name: file_digest(self.path / name) for name in SEALED if (self.path / name).exists()}
-        _sync_folder(self.path)  # so that no crash leaves the record without what it vouches for
+        sync_folder(self.path)  # so that no crash leaves the record without what it vouches for
         write_text(self.path / RESULT, sealed(to_json({**record, "files": files, KEY: BLANK})))
-        _sync_folder(self.path)
+        sync_folder(self.path)
         if record["status"] == "done":  # what failed may go on from there, once its reason is gone
             (self.path / RESUME).unlink(missing_ok=True)
 

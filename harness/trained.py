@@ -15,7 +15,7 @@ from harness.backbones.staged import StagedModel
 from harness.checkpoint import read_checkpoint
 from harness.errors import RecordError, UsageError, WeightsError
 from harness.features import BATCH, run_prefix
-from harness.jobs import NetworkKey, Networks
+from harness.networks import NetworkKey, Networks
 from harness.plugins import load_strategy
 from harness.spec import RunSpec
 from harness.store import RESULT, RunFolder

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.files import to_json
 from harness.heatmaps import HeatMap
 from harness.stats import Interval
-from harness.store import to_json
 from reports.model import Cell, Example, ReportData
 from reports.outcomes import Outcome, Setting
 from reports.record_types import Record, Result

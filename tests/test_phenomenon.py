@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from harness.progress import Progress
-from harness.run_grid import Outcome, RunOptions, run_grid
+from harness.run_grid import Outcome, run_grid
+from harness.run_options import RunOptions
 from harness.spec import DataSpec, Grid
 from harness.stats import mcnemar_exact
 

@@ -49,7 +49,7 @@ def command(suite: str, **given: Any) -> None:
     seeds = tuple(range(given["first_seed"], given["first_seed"] + given["seeds"]))
     from harness.check import measure
     from harness.progress import Progress
-    from harness.run_grid import RunOptions
+    from harness.run_options import RunOptions
     from harness.suites.propose import propose
     from harness.suites.write import section, shared_digests
 
@@ -84,7 +84,7 @@ def _file(suite: Suite) -> Path:
 
 
 def _write(file: Path, part: str) -> None:
-    from harness.store import write_text
+    from harness.files import write_text
     from harness.suites import parse_suite
     from harness.suites.write import merged
 

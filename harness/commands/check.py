@@ -53,7 +53,7 @@ def command(suite: str, **given: Any) -> int:
         raise UsageError(f"suite '{loaded.name}': no expectation {what}")
     from harness.check import check_claims
     from harness.progress import Progress
-    from harness.run_grid import RunOptions
+    from harness.run_options import RunOptions
 
     progress = Progress(quiet=given["quiet"])
     with tempfile.TemporaryDirectory(prefix="harness-check-") as scratch:

@@ -66,9 +66,9 @@ def audit(
     from harness.data.audit import audit_data
     from harness.data.audit_views import as_json, lines, redundant
     from harness.data.prepare import prepare_data
+    from harness.files import to_json, write_text
     from harness.progress import Progress
     from harness.spec import DataSpec
-    from harness.store import to_json, write_text
     from harness.suites import load_suite
     from harness.suites.grid import suite_grid
 

@@ -91,9 +91,9 @@ def command(
     from harness import runtime
     from harness.data.find_images import find_images
     from harness.features import BATCH
+    from harness.files import write_text
     from harness.predict import predict
     from harness.progress import Progress
-    from harness.store import write_text
     from harness.trained import load_run
     from reports.fields import clean
     from reports.records import load_records

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.data_options import asked_data, data_options
-from harness.commands.data_paths import weights_variable
+from harness.commands.asked_run import asked_run, check_plan, engine_of_one
+from harness.commands.data_options import data_options
 from harness.commands.options import PluginName
-from harness.errors import UsageError
 from harness.plugins import BACKBONES, ENGINES, SHORT_NAMES, STRATEGIES, TRACKERS
-from harness.spec import AUGMENTATIONS, CHOICES, Grid, TrainSpec, parse_lr
+from harness.spec import AUGMENTATIONS, CHOICES
 
 if TYPE_CHECKING:
-    from harness.progress import Progress
-    from harness.run_grid import Outcome, RunOptions
+    from harness.run_grid import Outcome
     from harness.world import World
 
 _EXAMPLES = """\b
@@ -30,7 +28,6 @@ Examples:
   harness run --suite celeba30k --data celeba30k=PATH
 """
 _REASON = 60  # characters of a failure's reason that the table at the end shows
-_TRAIN = {f.name for f in fields(TrainSpec)}
 
 
 @click.command("run", epilog=_EXAMPLES)
@@ -162,17 +159,17 @@ def command(ctx: click.Context, **given: Any) -> int:
     only what is missing.
     """
     argv = ctx.find_root().obj or ()
-    _check_plan(given)
+    check_plan(given)
     if given["gpus"]:
         from harness.plan_workers import plan_workers, workers_text
 
-        plan = plan_workers(*_asked(given, argv), given["gpus"], given["tflops"])
+        plan = plan_workers(*asked_run(given, argv), given["gpus"], given["tflops"])
         click.echo(workers_text(plan, given["price"]))
         return 1 if plan.faults else 0
     if given["plan"]:
         from harness.plan_grid import plan_grid, plan_text
 
-        groups = plan_grid(*_asked(given, argv))
+        groups = plan_grid(*asked_run(given, argv))
         click.echo(plan_text(groups))
         return 1 if any(group.faults for group in groups) else 0
     from harness.launch import launch, launched
@@ -204,9 +201,9 @@ def train(given: dict[str, Any], argv: tuple[str, ...], world: World | None = No
     from harness.run_grid import run_grid
     from harness.trackers.follow import Following
 
-    grid, options, progress = _asked(given, argv)
+    grid, options, progress = asked_run(given, argv)
     if world is not None and not world.alone:
-        engine = _engine_of_one(given["engine"])
+        engine = engine_of_one(given["engine"])
         options = replace(options, world=world, engine=engine, processes=world.local_size)
         if world.rank:
             return run_grid(grid, options, Progress(quiet=True))
@@ -214,98 +211,8 @@ def train(given: dict[str, Any], argv: tuple[str, ...], world: World | None = No
         return run_grid(grid, options, progress, following.follow)
 
 
-def _asked(given: dict[str, Any], argv: tuple[str, ...]) -> tuple[Grid, RunOptions, Progress]:
-    """What the options ask for: which cells, how and where, and who is told."""
-    path, grid = _grid(given)
-    from harness.micro_batches import Change
-    from harness.placement import parse_bytes
-    from harness.progress import Progress
-    from harness.run_grid import RunOptions
-
-    options = RunOptions(
-        out=given["out"],
-        data_path=path,
-        device=given["device"],
-        threads=given["threads"],
-        workers=given["workers"],
-        cache_budget=parse_bytes(given["cache_budget"]) if given["cache_budget"] else None,
-        keep_features=given["keep_features"],
-        wait=not given["no_wait"],
-        allow_random_frozen=given["allow_random_frozen"],
-        micro_batches=(Change(1, 0, given["micro_batches"]),),
-        argv=argv,
-        engine=given["engine"],
-    )
-    return grid, options, Progress(quiet=given["quiet"])
-
-
-def _check_plan(given: dict[str, Any]) -> None:
-    if given["gpus"] and not given["plan"]:
-        raise UsageError("--gpus is an estimate: it goes with --plan")
-    for name in ("tflops", "price"):
-        if given[name] is not None and not given["gpus"]:
-            raise UsageError(f"--{name} goes with --plan --gpus N")
-
-
-def _engine_of_one(engine: str) -> str:
-    """The engine of a group that trains each cell together: its processes are all that there are."""
-    alone = "local[workers=1]"
-    if engine not in ("local", alone):
-        raise UsageError(f"--engine {engine} gives each cell to one process: leave it out, or --processes")
-    return alone
-
-
 def _where(out: Path) -> str:
     return "" if out == Path("runs") else f" {out}"
-
-
-def _grid(given: dict[str, Any]) -> tuple[Path | None, Grid]:
-    """The grid that the options ask for, over what a suite says, over the defaults."""
-    from harness.suites import load_suite
-    from harness.suites.grid import suite_grid
-
-    suite = load_suite(given["suite"]) if given["suite"] else None
-    base = suite_grid(suite) if suite else Grid()
-    path, data = asked_data(given, base.data)
-    name = data.name
-    train = {k: given[k] for k in _TRAIN - {"deterministic"} if given[k] is not None} | (
-        {"deterministic": False} if given["fast"] else {}
-    )
-    backbones = given["backbone"] or (("vgg16",) if suite is None and name != "faces" else base.backbones)
-    grid = replace(
-        base,
-        suite=base.suite if name == base.data.name else None,
-        data=data,
-        backbones=tuple(backbones),
-        weights=_weights(given["weights"], tuple(backbones), base),
-        heads=given["head"] or base.heads,
-        strategies=given["strategy"] or base.strategies,
-        lrs=tuple(lr for text in given["lr"] for lr in parse_lr(text)) or base.lrs,
-        seeds=given["seed"] or base.seeds,
-        train=replace(base.train, **train),
-    )
-    return path, grid
-
-
-def _weights(given: Sequence[str], backbones: tuple[str, ...], base: Grid) -> dict[str, str]:
-    """Weights by backbone: as given, else from its environment variable, else what the suite says."""
-    chosen = {b: base.weights[b] for b in backbones if b in base.weights}
-    for backbone in backbones if not given else ():
-        variable, file = weights_variable(backbone)
-        if file:
-            click.echo(f"weights of {backbone}: {file} ({variable})", err=True)
-            chosen[backbone] = file
-    for text in given:
-        backbone, equals, weights = text.partition("=")
-        if equals and backbone in backbones:
-            chosen[backbone] = weights
-        elif len(backbones) == 1:
-            chosen[backbones[0]] = text
-        else:
-            raise UsageError(
-                f"--weights '{text}' doesn't say which of {', '.join(backbones)}: BACKBONE=NAME|FILE"
-            )
-    return chosen
 
 
 def _table(outcomes: Sequence[Outcome]) -> str:

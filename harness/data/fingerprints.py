@@ -19,7 +19,7 @@ from harness.data import phash
 from harness.data.image_file import decode, read_file
 from harness.data.members import home_of
 from harness.errors import DataError
-from harness.store import write_atomic
+from harness.files import write_atomic
 
 _CHUNK = 32
 _HASH = phash.BITS // 8

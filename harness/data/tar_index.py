@@ -17,8 +17,8 @@ from pathlib import Path
 from harness.cache_dir import cache_dir
 from harness.data.folder import image_extensions
 from harness.errors import DataError
+from harness.files import write_text
 from harness.seal import BLANK, KEY, intact, parse, sealed
-from harness.store import write_text
 
 VERSION = 1  # raised when the same shard gives other samples
 TEXTS = ("cls", "json", "txt")

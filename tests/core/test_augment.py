@@ -13,7 +13,8 @@ from harness.feature_keys import Conditions
 from harness.features import Features
 from harness.placement import make_placement
 from harness.progress import Progress
-from harness.run_grid import RunOptions, run_grid
+from harness.run_grid import run_grid
+from harness.run_options import RunOptions
 from harness.seeding import coins, derive_seed
 from harness.spec import AUGMENTATIONS, DataSpec, Grid, TrainSpec
 
@@ -131,7 +132,7 @@ def test_a_cell_of_an_augmented_grid_equals_the_same_cell_alone(tmp_path, images
         one = replace(grid, strategies=(strategy,), lrs=(1e-2,), seeds=(number % 2,))
         ((name, found),) = digests(run(one, tmp_path / "alone", images)).items()
         assert found == together[name]
-    monkeypatch.setattr("harness.grid_run._cells_at_once", lambda *_: 2)
+    monkeypatch.setattr("harness.grid_run.cells_at_once", lambda *_: 2)
     assert digests(run(grid, tmp_path / "pairs", images)) == together
     assert digests(run(grid, tmp_path / "disk", images, cache_budget=0)) == together
 

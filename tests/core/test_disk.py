@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.forks import one_line
-from harness.store import write_tensors, write_text
+from harness.files import write_tensors, write_text
 
 REFUSALS = {"no space": errno.ENOSPC, "quota": errno.EDQUOT, "read-only": errno.EROFS, "broken": errno.EIO}
 

@@ -13,7 +13,8 @@ from core.small import write_plugin
 from core.test_run import GRID, Said, results, run
 from harness.errors import DataError, HarnessError, Locked, UnknownName, UsageError
 from harness.plugins import load_engine
-from harness.run_grid import RunOptions, train_unit
+from harness.run_grid import train_unit
+from harness.run_options import RunOptions
 from harness.work import Engine, Need
 
 TESTS = Path(__file__).parents[1]

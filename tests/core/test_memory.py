@@ -8,7 +8,8 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from harness.progress import Progress
-from harness.run_grid import RunOptions, run_grid
+from harness.run_grid import run_grid
+from harness.run_options import RunOptions
 from harness.spec import DataSpec, Grid, TrainSpec
 import torch, harness.fused, harness.pool, harness.backbones.vgg_tiny
 

@@ -20,7 +20,7 @@ from core.small import (
     train_data,
     write_plugin,
 )
-from harness import run_cell
+from harness import train_cells
 from harness.contracts import Plan, Segment, StartPenalty, train
 from harness.features import BATCH
 from harness.micro_batches import Change, MicroBatches, batch_statistics, changes
@@ -366,14 +366,14 @@ def test_cells_side_by_side_go_on_one_by_one(harness, images, tmp_path, monkeypa
         harness(*words, "--lr", lr, "--out", f"alone{lr}", "--quiet")
         (file,) = (tmp_path / f"alone{lr}").glob("*/result.json")
         expected[float(lr)] = json.loads(file.read_text())["digests"]["checkpoint"]
-    original = run_cell.fit_together
+    original = train_cells.fit_together
 
     def crowded(cells, data, resume, **options):
         if len(cells) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(cells, data, resume, **options)
 
-    monkeypatch.setattr(run_cell, "fit_together", crowded)
+    monkeypatch.setattr(train_cells, "fit_together", crowded)
     status, _, errors = harness(*words, *grid)
     assert (status, "going on one by one" in errors) == (0, True)
     files = [json.loads(p.read_text()) for p in (tmp_path / "runs").glob("*/result.json")]

@@ -16,7 +16,8 @@ from harness.planner import plan_cell
 from harness.plugins import load_strategy
 from harness.prefix import compute_prefix
 from harness.progress import Progress
-from harness.run_grid import RunOptions, run_grid
+from harness.run_grid import run_grid
+from harness.run_options import RunOptions
 from harness.spec import DataSpec, Grid, TrainSpec
 
 GIGA = 2e9  # operations in 10^9 multiply-accumulates

@@ -13,7 +13,8 @@ from harness.loads import group_loads
 from harness.plan_workers import plan_workers, workers_text
 from harness.planner import group_cells
 from harness.progress import Progress
-from harness.run_grid import RunOptions, prepare, run_grid
+from harness.run_grid import prepare, run_grid
+from harness.run_options import RunOptions
 from harness.spec import DataSpec, Grid, TrainSpec
 from harness.throughput import measured_rate
 

@@ -14,13 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from core.small import Small, small_net, write_folder
-from harness import grid_run, run_cell
+from harness import grid_run, run_cell, train_cells
 from harness.backbones.staged import tensor_digest
 from harness.data.decode import load_images
 from harness.errors import DataError, Locked, UnknownName, UsageError
 from harness.metrics import scores
 from harness.progress import Progress
-from harness.run_grid import RunOptions, run_grid
+from harness.run_grid import run_grid
+from harness.run_options import RunOptions
 from harness.spec import DataSpec, Grid, TrainSpec
 
 pytestmark = pytest.mark.usefixtures("site")
@@ -214,8 +215,8 @@ def test_the_test_set_is_touched_once_and_the_trainer_never_gets_it(tmp_path, im
         asked.append(set(rows.tolist()))
         return original_evaluate(cell, features, rows)
 
-    original_fit, original_evaluate = run_cell.fit_together, run_cell.evaluate
-    monkeypatch.setattr(run_cell, "fit_together", fit)
+    original_fit, original_evaluate = train_cells.fit_together, run_cell.evaluate
+    monkeypatch.setattr(train_cells, "fit_together", fit)
     monkeypatch.setattr(run_cell, "evaluate", evaluate)
     (outcome,) = run(ONE, tmp_path / "runs", images)
     (data,) = given
@@ -483,7 +484,7 @@ def test_memory_bounds_how_many_train_side_by_side(tmp_path, images, monkeypatch
     monkeypatch.setattr(grid_run, "train_cells", counting)
     whole = results(run(PROBES, tmp_path / "whole", images))
     assert sizes == [3, 3]
-    monkeypatch.setattr(grid_run, "_cells_at_once", lambda *_: 2)
+    monkeypatch.setattr(grid_run, "cells_at_once", lambda *_: 2)
     assert results(run(PROBES, tmp_path / "pairs", images)) == whole
     assert sizes[2:] == [2, 1, 2, 1]
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from harness.errors import Locked, RecordError
-from harness.store import RunFolder, list_runs, remove_run, to_json, write_atomic, write_text
+from harness.files import to_json, write_atomic, write_text
+from harness.store import RunFolder, list_runs, remove_run
 
 HOLD = """
 import sys

@@ -14,7 +14,7 @@ import pytest
 
 from harness.check import check_claims
 from harness.progress import Progress
-from harness.run_grid import RunOptions
+from harness.run_options import RunOptions
 from harness.runtime import preserved
 from harness.suites import load_suite
 from harness.suites.claims import Claim, Finding, claims
