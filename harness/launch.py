@@ -1,19 +1,25 @@
 """Starts the processes of ``harness run --processes N`` on this machine, as ``torchrun`` would.
 
-Unlike torchrun it says nothing of its own and ends with the status of the process that failed first.
+Unlike torchrun it ends with the status of the process that failed first, and says nothing of its own unless
+one was killed, which can't say it: the others only know that its connection is closed.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
+
+import click
 
 _POLL = 0.1  # seconds
 _GRACE = 15.0  # seconds from the first failure until those that still run are ended
+_EVENTS = Path("/proc/vmstat")
 
 
 def launch(count: int, argv: Sequence[str]) -> int:
@@ -24,6 +30,7 @@ def launch(count: int, argv: Sequence[str]) -> int:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
     }
+    before = _out_of_memory()
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "harness", *argv],
@@ -32,7 +39,7 @@ def launch(count: int, argv: Sequence[str]) -> int:
         for rank in range(count)
     ]
     try:
-        return _status(processes)
+        return _status(processes, before)
     except KeyboardInterrupt:  # they had the same signal, and one of them says so
         _wait(processes, _GRACE)
         return 130
@@ -55,14 +62,44 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def _status(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+def _status(processes: Sequence[subprocess.Popen[bytes]], before: int | None) -> int:
     """That of the first to fail, once all have ended or had their time to; 0 where none does."""
     first = 0
     while first == 0 and any(process.poll() is None for process in processes):
         time.sleep(_POLL)
         first = next((p.returncode for p in processes if p.poll()), 0)
+    killed = [rank for rank, process in enumerate(processes) if (process.returncode or 0) < 0]
     _wait(processes, _GRACE)
-    return first if first >= 0 else 1  # less than 0: killed by a signal, of which the others say so
+    for rank in killed:
+        click.echo(f"harness: process {rank} {_death(-processes[rank].returncode, before)}", err=True)
+    return first if first >= 0 else 1
+
+
+def _death(number: int, before: int | None) -> str:
+    """What ended a process that signal ``number`` killed, as far as can be told, and what to do."""
+    known = {s.value: s.name for s in signal.Signals}
+    text = f"was killed by {known.get(number, f'signal {number}')}"
+    if number != signal.SIGKILL:
+        return text
+    import resource  # POSIX alone has it, and signals
+
+    after, peak = _out_of_memory(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB
+    if before is None or after is None:
+        text += ", perhaps since memory ran out"
+    elif after > before:
+        text += " while the system was out of memory"
+    else:
+        text += ", not by the system for want of memory: by somebody, or by a guard of this machine"
+    return f"{text}; processes held {peak / 2**20:.2g} GiB at the most (--micro-batches takes less)"
+
+
+def _out_of_memory() -> int | None:
+    """How many processes Linux has ended since its start because memory ran out; None where nobody tells."""
+    try:
+        found = dict(line.split() for line in _EVENTS.read_text().splitlines())
+        return int(found["oom_kill"])
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from core.forks import one_line
+from harness import launch
 from harness.micro_batches import Change, MicroBatches
 from harness.world import ALONE, World
 
@@ -202,3 +203,30 @@ def test_torchrun_starts_them_too(tmp_path, images, site, start):
     assert process.returncode == 0, errors
     (file,) = (tmp_path / "runs").glob("*/result.json")
     assert json.loads(file.read_text())["environment"]["processes"] == 2
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+def test_a_killed_process_is_named_with_its_signal(capfd, monkeypatch, tmp_path, kernel):
+    """What launches them says it: the others only know that a connection is closed. ``kernel``: the system's
+    own count of processes that it ended for want of memory goes up meanwhile.
+    """
+    counts = tmp_path / "vmstat"
+    counts.write_text("pgfault 7\noom_kill 3\n")
+    monkeypatch.setattr(launch, "_EVENTS", counts)
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__main__.py").write_text(
+        "import os, pathlib, signal, sys, time\n"
+        "gone = pathlib.Path('gone')\n"
+        "while os.environ['RANK'] == '0' and not gone.exists(): time.sleep(0.01)\n"
+        "if os.environ['RANK'] == '0': time.sleep(0.3); sys.exit(1)\n"
+        f"pathlib.Path('{counts}').write_text('oom_kill {3 + kernel}\\n')\n"
+        "gone.touch()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    monkeypatch.chdir(tmp_path)  # python -m finds that one first
+    assert launch.launch(2, ()) == 1
+    line = capfd.readouterr().err
+    assert line.startswith("harness: process 1 was killed by SIGKILL")
+    assert ("while the system was out of memory" in line) == kernel
+    assert ("by somebody, or by a guard" in line) != kernel
+    assert line.count("\n") == 1
