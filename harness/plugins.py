@@ -6,6 +6,7 @@ Built-ins come through the same entry points as anybody's plugin.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -255,9 +256,18 @@ def _typed(where: str, kind: str, value: str) -> Any:
         if kind == "int":
             return int(value)
         if kind == "float":
-            return float(value)
+            return _finite(where, float(value))
         if kind == "str":
             return value
-        return ast.literal_eval(value)
-    except (ValueError, KeyError, SyntaxError):
+        made = ast.literal_eval(value)
+        ast.literal_eval(repr(made))  # canonical texts are read again: not so 1e999, also deep in a tuple
+        return made
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise UsageError(f"bad option {where}: '{value}' is not a {kind}") from None
+
+
+def _finite(where: str, value: float) -> float:
+    """No option is nan, which differs from itself and passes as its own opposite, or endless."""
+    if not math.isfinite(value):
+        raise UsageError(f"bad option {where}: not a finite number")
+    return value

@@ -16,6 +16,7 @@ from harness.errors import UnknownName, UsageError
 
 FORMAT = 1
 _LARGEST = sys.float_info.max
+_MOST_RATES = 10_000  # of one range: a slip such as 1e-5:1e-2:1e9 would fill the memory
 _LONGEST_NAME = 200  # of a folder: file systems take 255 bytes
 CHOICES = {
     "optimizer": ("adam", "adamw", "sgd"),
@@ -171,6 +172,8 @@ def parse_lr(text: str) -> tuple[float, ...]:
             values: tuple[float, ...] = (numbers[0],)
         elif len(numbers) == 3 and numbers[2] == int(numbers[2]) >= 2 and min(numbers[:2]) > 0:
             low, high, count = numbers[0], numbers[1], int(numbers[2])
+            if count > _MOST_RATES:
+                raise UsageError(f"bad lr '{text}': a range has at most {_MOST_RATES} rates")
             step = math.log(high / low) / (count - 1)
             # Six digits: a grid point is a number people can type again.
             values = tuple(float(f"{low * math.exp(step * i):.6g}") for i in range(count))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.check import fresh_folder, suite_and_grid, take_finished
+from harness.commands.options import FiniteRange
 from harness.commands.suite_options import suite_options
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _TOLD = ("harness", "torch", "torchvision", "numpy", "pillow", "platform", "devi
 @click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The first of them.")
 @click.option(
     "--coverage",
-    type=click.FloatRange(0.5, 1, max_open=True),
+    type=FiniteRange(0.5, 1, max_open=True),
     default=0.95,
     show_default=True,
     help="Probability that one more run of the whole suite stays inside all of its bands.",

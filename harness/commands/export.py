@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from harness.commands.options import FiniteRange
 from harness.commands.show import find_run
 from harness.errors import DataError
 
@@ -37,7 +38,7 @@ Examples:
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=1e-4,
     show_default=True,
     help="How far a logit may be off, as a share of the largest one; safetensors must be equal.",

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import entry_points
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from harness.errors import UsageError
+
+
+class FiniteRange(click.FloatRange):
+    """As click's, whose every range holds nan, and those without an upper end infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return found
 
 
 class PluginName(click.ParamType):

@@ -12,7 +12,7 @@ import click
 
 from harness.commands.asked_run import asked_run, check_plan, engine_of_one
 from harness.commands.data_options import data_options
-from harness.commands.options import PluginName
+from harness.commands.options import FiniteRange, PluginName
 from harness.plugins import BACKBONES, ENGINES, SHORT_NAMES, STRATEGIES, TRACKERS
 from harness.spec import AUGMENTATIONS, CHOICES
 
@@ -59,7 +59,7 @@ _REASON = 60  # characters of a failure's reason that the table at the end shows
 @click.option("--epochs", type=click.IntRange(1), help="[default: 10]")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 64]")
 @click.option("--optimizer", type=click.Choice(CHOICES["optimizer"]), help="[default: adam]")
-@click.option("--weight-decay", type=click.FloatRange(0), help="[default: 0]")
+@click.option("--weight-decay", type=FiniteRange(0), help="[default: 0]")
 @click.option(
     "--schedule",
     type=click.Choice(CHOICES["schedule"]),
@@ -96,7 +96,7 @@ _REASON = 60  # characters of a failure's reason that the table at the end shows
 )
 @click.option(
     "--processes",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1024),
     default=1,
     help="Train each cell in so many processes of this machine, on a GPU each: a share of every batch.",
 )
@@ -146,10 +146,10 @@ _REASON = 60  # characters of a failure's reason that the table at the end shows
 )
 @click.option(
     "--tflops",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="With --gpus: TFLOP/s that one reaches on this work.  [default: measured here, on --device]",
 )
-@click.option("--price", type=click.FloatRange(0), help="With --gpus: of an hour of one GPU.")
+@click.option("--price", type=FiniteRange(0), help="With --gpus: of an hour of one GPU.")
 @click.option("--quiet", is_flag=True, help="Only the final table.")
 @click.pass_context
 def command(ctx: click.Context, **given: Any) -> int:

@@ -180,7 +180,7 @@ def test_on_the_small_network_with_dropout_and_norm_layers():
 # --------------------------------------------------------------------------- what makes no sense
 
 
-@pytest.mark.parametrize("name", ["lora_conv[r=0]", "lora_conv[alpha=0]", "lora_conv[alpha=nan]"])
+@pytest.mark.parametrize("name", ["lora_conv[r=0]", "lora_conv[alpha=0]", "lora_conv[alpha=-1]"])
 def test_options_out_of_range(name):
     with pytest.raises(UsageError, match=r"^lora_conv: r is at least 1, alpha"):
         load_strategy(name)[0].recipe(small_net().describe(), 2)

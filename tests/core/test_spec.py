@@ -91,6 +91,24 @@ def test_folder_names_are_safe_to_use(strategy):
     assert not name.startswith(".")
 
 
+def test_a_range_of_so_many_rates_that_they_fill_the_memory_is_refused_at_once():
+    assert len(parse_lr("1e-5:1e-2:10000")) == 10_000
+    for count in ("10001", "1e9", "1e300"):
+        with pytest.raises(UsageError, match="at most 10000 rates"):
+            parse_lr(f"1:2:{count}")
+
+
+def test_folder_names_fit_every_file_system_and_still_end_in_the_identity():
+    long = replace(SPEC, strategy="s" * 300, backbone="b" * 300, data=DataSpec("table", "\u00fc" * 300))
+    name = long.folder_name("0123456789")
+    assert len(name.encode()) == 200  # of the 255 bytes; the rest is for what temporary files add
+    assert name.endswith("_0123456789")
+    other = replace(long, strategy="s" * 300 + "t").folder_name("9876543210")
+    assert other != name
+    short = replace(SPEC, strategy="s" * 150)  # celeba-Male_vgg16_..._lr0.001_s0_0123456789: nothing is cut
+    assert "_s0_" in short.folder_name("0123456789")
+
+
 def test_cells_come_in_the_order_given_and_once_only():
     grid = Grid(strategies=("b", "a", "b"), lrs=(1e-3, 1e-4, 1e-3), seeds=(1, 0))
     assert [cell[2:] for cell in grid.cells()] == [

@@ -137,7 +137,7 @@ def test_snr_by_numbers():
 
 @pytest.mark.parametrize(
     "name",
-    ["auto_rgn[batches=0]", "auto_snr[batches=1]", "auto_snr[threshold=1.5]", "auto_snr[threshold=nan]"],
+    ["auto_rgn[batches=0]", "auto_snr[batches=1]", "auto_snr[threshold=1.5]", "auto_snr[threshold=-0.1]"],
 )
 def test_options_out_of_range(name):
     with pytest.raises(UsageError, match=rf"^{name.split('[')[0]}\["):

@@ -21,7 +21,8 @@ import torch
 from harness import runtime
 from harness.cli import main
 
-DEADLINE = 60.0  # seconds, on a machine that does other work besides; what is drawn takes a few at most
+DEADLINE = 60.0  # seconds of processor time; what is drawn takes a few at most
+PATIENCE = 300.0  # seconds on the clock, for what waits: a machine may do other work besides
 MEMORY = 6 * 2**30  # bytes of addresses that a case may take beyond what the process has
 STATUSES = frozenset({0, 1, 2, 3, 4, 5})  # README's, but for the signals, which nobody sends here
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -86,6 +87,7 @@ def run(folder: Path, arguments: list[str], variables: Mapping[str, str], cache:
     temporary.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HARNESS_")}
     own = {
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),  # plugins, for processes that a case starts
         "MPLCONFIGDIR": cache / "matplotlib",
         "HOME": folder,
         "TMPDIR": temporary,
@@ -160,18 +162,21 @@ def _limits() -> Iterator[None]:
         raise Hung
 
     assert threading.current_thread() is threading.main_thread()
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGALRM)}
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGALRM, signal.SIGPROF)}
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     signal.signal(signal.SIGALRM, alarm)
-    signal.setitimer(signal.ITIMER_REAL, DEADLINE)
+    signal.signal(signal.SIGPROF, alarm)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    signal.setitimer(signal.ITIMER_PROF, DEADLINE)
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         sys.dont_write_bytecode = bytecode
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -88,6 +88,8 @@ POOLS: Mapping[str, tuple[str, str]] = {
     "epochs": ("1 2", f"0 -1 x 1.5 {'9' * 5000}"),
     "seeds": ("3", "2 -1 x"),
     "threads": ("1 2", f"0 -1 x {HUGE}"),
+    # More start as many of this program; that has tests of its own.
+    "processes": ("1", f"0 -1 x {HUGE}"),
     "workers": ("1 3", f"0 -1 x {HUGE}"),
     "run": ("@run1 @run2 runs/@run1", ""),
     "first": ("@run1 @run2 runs/@run1", ""),
