@@ -7,13 +7,16 @@ The path of such an image is ``FILE!/MEMBER``, as URLs into Java's archives writ
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from harness.errors import DataError
 
 MARK = "!/"
 _TAR, _ROWS = (".tar",), (".parquet", ".arrow")
+_LARGEST = 2**30  # bytes of one image file; the largest photographs take a tenth of it
 
 
 def split_member(path: str) -> tuple[str, str] | None:
@@ -50,10 +53,19 @@ def row_member(file: str, column: str, row: int) -> str:
     return f"{file}{MARK}{column}/{row}"
 
 
+def _check_file(path: str, status: os.stat_result) -> None:
+    """Raises OSError for what never ends or never begins: a device, a pipe, a file that no image fills."""
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket", path)
+    if status.st_size > _LARGEST:
+        raise OSError(errno.EFBIG, f"it has {status.st_size / 2**30:.1f} GiB, which no image has", path)
+
+
 def read_bytes(path: str) -> bytes:
     """The bytes of an image, wherever it lies. Raises OSError, or DataError where FILE isn't what it was."""
     inside = split_member(path)
     if inside is None:
+        _check_file(path, os.stat(path))  # noqa: PTH116 - once an image
         return Path(path).read_bytes()
     file, member = inside
     if file.lower().endswith(_TAR):

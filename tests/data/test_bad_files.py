@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from safetensors.torch import save_file
 from harness.backbones.weights import read_weight_file
 from harness.checkpoint import read_resume
 from harness.data.attributes import read_attributes, read_pairs
-from harness.data.image_file import decode
+from harness.data.content import file_digests
+from harness.data.image_file import decode, read_file
 from harness.data.table import Table
 from harness.errors import DataError, HarnessError, RecordError, UsageError, WeightsError
 from harness.heatmaps import read_heatmaps
@@ -85,6 +88,22 @@ def test_a_bad_image_is_one_line_that_names_it(kind: str) -> None:
     with pytest.raises(DataError, match=r"folder/x\.jpg") as caught:
         decode(BAD_IMAGES[kind], "folder/x.jpg")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
+def test_what_never_ends_or_never_begins_is_not_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 2**31)
+    with pytest.raises(DataError, match=r"x\.jpg.*(a pipe|2\.0 GiB)"):
+        read_file(str(path))
+    with ThreadPoolExecutor(1) as pool, pytest.raises(DataError, match=r"x\.jpg.*(a pipe|2\.0 GiB)"):
+        file_digests([str(path)], pool)
 
 
 ODD_IMAGES = {
@@ -267,6 +286,6 @@ def test_a_resume_file_that_is_whole_but_not_the_harness_s_own_is_not_gone_on_fr
 
 def test_there_are_sixty_of_them() -> None:
     listed = (BAD_IMAGES, ODD_IMAGES, BAD_ATTRIBUTES, BAD_TABLES, BAD_SUITES, WEIGHTS)
-    count = sum(map(len, listed)) + 15  # pairs, records, files to go on from
+    count = sum(map(len, listed)) + 18  # pairs, records, files to go on from, endless ones
     print(f"bad files: {count} tried")
     assert count >= 60
