@@ -6,6 +6,8 @@ apart with NumPy: where the fields begin and end, how many there are on a line, 
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from harness.errors import DataError
 
 _NAME_COLUMNS = ("image_id", "filename")
 _BLOCK = 1 << 20  # bytes
+_QUOTED = re.compile(rb'(?m)(^|,)"([^",\n]*)"(?=,|$)')
+_EMPTY = re.compile(rb"(?m)^,|,,|,$")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ def read_attributes(path: Path) -> AttributeFile:
     """Read ``list_attr_celeba.txt`` (a count, the names, the rows) or a CSV with a header.
 
     Values -1 and 0 both become 0. Raises DataError naming the file, and the line where one is at
-    fault: a count or a number of columns that doesn't fit, another value, a file named twice.
+    fault: a count or a number of columns that doesn't fit, another value, a file named twice, no text.
     """
     data = _read(path)
     comma = path.suffix.lower() == ".csv"
@@ -43,7 +47,8 @@ def read_attributes(path: Path) -> AttributeFile:
         header, _, body = rest.partition(b"\n")
         first_row = 3
     attributes = _header(path, header, comma, first_row - 1)
-    files, values = _rows(path, body, len(attributes) + 1, b",\r\n" if comma else b" \t\r\n", first_row)
+    body = _unquoted(path, body, first_row) if comma else body
+    files, values = _rows(path, body, len(attributes) + 1, b",\n" if comma else b" \t\n", first_row)
     if count is not None and count != len(files):
         raise DataError(f"{path}, line 1: announces {count} rows, but there are {len(files)}")
     _check_unique(path, files, first_row)
@@ -52,21 +57,16 @@ def read_attributes(path: Path) -> AttributeFile:
 
 def read_pairs(path: Path, files: Sequence[str]) -> tuple[str, ...]:
     """The value of each of ``files`` from a file of lines ``NAME VALUE`` (CSV: a header, then commas)."""
-    try:
-        text = _read(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: {error.reason}") from error
     comma = path.suffix.lower() == ".csv"
-    fields = text.split()
-    if not comma and len(fields) == 2 * len(files) and fields[0::2] == list(files):
-        return tuple(fields[1::2])  # CelebA's own files list the same names in the same order
     found: dict[str, str] = {}
-    lines = text.rstrip().splitlines()
-    for number, line in enumerate(lines[comma:], start=1 + comma):
-        pair = line.split("," if comma else None)
+    for number, line in enumerate(_read(path).rstrip().split(b"\n"), start=1):
+        pair = _cells(path, line, comma, number)
         if len(pair) != 2:
             raise DataError(f"{path}, line {number}: {len(pair)} columns, expected 2")
-        found[pair[0]] = pair[1].strip()
+        if pair[0] in found:
+            raise DataError(f"{path}, line {number}: names {pair[0]!r} a second time")
+        if number > comma:  # a CSV begins with its header
+            found[pair[0]] = pair[1].strip()
     try:
         return tuple([found[name] for name in files])
     except KeyError as error:
@@ -74,10 +74,43 @@ def read_pairs(path: Path, files: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> bytes:
+    """UTF-8 text whose lines end in a newline, without the mark that may precede it."""
     try:
-        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+        data.decode("utf-8")
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, {_line_at(data, error.start)}: not UTF-8 text: {error.reason}") from error
+    for character, what in ((b"\0", "a NUL"), (b"\r", "a carriage return without a newline")):
+        if (at := data.find(character)) >= 0:
+            raise DataError(f"{path}, {_line_at(data, at)}: {what}: not a text file as CelebA's are")
+    return data
+
+
+def _line_at(data: bytes, at: int, first: int = 1) -> str:
+    number = first + data.count(b"\n", 0, at)
+    return f"line {number}"
+
+
+def _cells(path: Path, line: bytes, comma: bool, number: int) -> list[str]:
+    """What stands on a line between commas, or between spaces and tabs."""
+    if not comma:
+        return [cell.decode() for cell in line.split()]
+    try:
+        return next(csv.reader([line.decode()], strict=True), [])
+    except csv.Error as error:
+        raise DataError(f"{path}, line {number}: not a row of a CSV: {error}") from error
+
+
+def _unquoted(path: Path, body: bytes, first_row: int) -> bytes:
+    """The rows of a CSV without the quotes around its cells, none of which is empty."""
+    body = _QUOTED.sub(rb"\1\2", body.rstrip()) if b'"' in body else body.rstrip()
+    if (at := body.find(b'"')) >= 0:
+        raise DataError(f"{path}, {_line_at(body, at, first_row)}: a quote that isn't around a cell")
+    if empty := _EMPTY.search(body):
+        raise DataError(f"{path}, {_line_at(body, empty.start(), first_row)}: an empty cell")
+    return body
 
 
 def _count(path: Path, line: bytes) -> int:
@@ -88,17 +121,18 @@ def _count(path: Path, line: bytes) -> int:
 
 
 def _header(path: Path, line: bytes, comma: bool, number: int) -> tuple[str, ...]:
-    names = [n.strip().strip('"') for n in line.decode("utf-8", "replace").split("," if comma else None)]
+    names = _cells(path, line, comma, number)
     if comma:
-        if names[0] not in _NAME_COLUMNS:
+        names = [name.strip() for name in names]
+        if (first := names[0] if names else "") not in _NAME_COLUMNS:
             expected = " or ".join(_NAME_COLUMNS)
-            raise DataError(f"{path}, line {number}: the first column is '{names[0]}', expected {expected}")
+            raise DataError(f"{path}, line {number}: the first column is {first!r}, expected {expected}")
         names = names[1:]
     if not names:
         raise DataError(f"{path}, line {number}: expected the names of the attributes")
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
-        raise DataError(f"{path}, line {number}: names the attribute '{twice}' twice")
+        raise DataError(f"{path}, line {number}: names the attribute {twice!r} twice")
     return tuple(names)
 
 
@@ -106,7 +140,7 @@ def _rows(
     path: Path, body: bytes, columns: int, separators: bytes, first_row: int
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """File names and int8 ``[rows, columns - 1]`` of 0/1."""
-    body = body.replace(b'"', b"").rstrip() + b"\n"
+    body = body.rstrip() + b"\n"
     if body == b"\n":
         raise DataError(f"{path}: lists no images")
     is_separator = np.zeros(256, dtype=bool)
@@ -140,10 +174,7 @@ def _block(
     starts, ends = starts.reshape(-1, columns), ends.reshape(-1, columns)
     values = _values(path, characters, starts[:, 1:], ends[:, 1:], first_row)
     spans = zip(starts[:, 0].tolist(), ends[:, 0].tolist(), strict=True)
-    try:
-        return [text[a:b].decode("utf-8") for a, b in spans], values
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: holds a file name that isn't UTF-8 ({error.object!r})") from error
+    return [text[a:b].decode() for a, b in spans], values
 
 
 def _values(
@@ -158,7 +189,7 @@ def _values(
     if not legal.all():
         row, column = (int(i) for i in np.argwhere(~legal)[0])
         value = characters[starts[row, column] : ends[row, column]].tobytes().decode("utf-8", "replace")
-        raise DataError(f"{path}, line {first_row + row}: the value '{value}' is not -1, 0 or 1")
+        raise DataError(f"{path}, line {first_row + row}: the value {value!r} is not -1, 0 or 1")
     return one.astype(np.int8)
 
 
@@ -168,5 +199,5 @@ def _check_unique(path: Path, files: tuple[str, ...], first_row: int) -> None:
     seen: set[str] = set()
     for number, name in enumerate(files, start=first_row):
         if name in seen:
-            raise DataError(f"{path}, line {number}: names {name} a second time")
+            raise DataError(f"{path}, line {number}: names {name!r} a second time")
         seen.add(name)

@@ -80,7 +80,7 @@ def _read_columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
     lines: list[int] = []
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, delimiter=delimiter)
+            reader = csv.reader(stream, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(reader, [])]
             for row in reader:
                 if row and len(row) != len(header):

@@ -147,6 +147,7 @@ BAD_ATTRIBUTES = {
     "twice": b"2\nMale\n1.jpg 1\n1.jpg 1\n",
     "attribute twice": b"1\nMale Male\n1.jpg 1 1\n",
     "not text": b"1\nMale\n\xff\xfe\x00.jpg 1\n",
+    "an attribute's name that is no text": b"1\nMa\xffle\n1.jpg 1\n",
     "binary": bytes(range(256)),
     "huge count": b"9" * 5000 + b"\nMale\n1.jpg 1\n",
 }
@@ -182,6 +183,7 @@ BAD_TABLES = {
     "not UTF-8": b"path,label\n\xff\xfe.png,1\n",
     "NUL": b"path,label\na\x00.png,1\nb.png,2\n",
     "other split": b"path,label,split\na.png,1,tset\nb.png,2,train\n",
+    "quote left open, by which rows go": b'path,label\na.png,1\nb.png,"2\nc.png,3\nd.png,4\n',
     "quote left open": b'path,label\n"a.png,1\nb.png,2\n',
     "huge field": b"path,label\n" + b"a" * 200_000 + b",1\n",
     "absent images": b"path,label\na.png,1\nb.png,2\n",

@@ -171,7 +171,7 @@ GOOD = celeba_text().replace("\r\n", "\n")
         (GOOD.replace("000002.jpg  1", "000002.jpg  2"), "line 4: the value '2' is not -1, 0 or 1"),
         (GOOD.replace("000002.jpg  1", "000002.jpg +1"), "line 4: the value '\\+1'"),
         (GOOD.replace("000002.jpg  1", "000002.jpg 01"), "line 4: the value '01'"),
-        (GOOD.replace("000004", "000002"), "line 6: names 000002.jpg a second time"),
+        (GOOD.replace("000004", "000002"), "line 6: names '000002.jpg' a second time"),
         (GOOD.replace("6\n", "7\n", 1), "line 1: announces 7 rows, but there are 6"),
         (GOOD.replace("6\n", "six\n", 1), "line 1: expected the number of rows"),
         (GOOD.replace("Male", "Smiling"), "line 2: names the attribute 'Smiling' twice"),
@@ -191,12 +191,24 @@ def test_malformed_attribute_file(celeba: Path, text: str, fault: str) -> None:
     ("text", "fault"),
     [
         (celeba_csv("name"), "line 1: the first column is 'name'"),
-        (celeba_csv("image_id").replace("000002.jpg,1", "000002.jpg,"), "line 3: 3 columns, expected 4"),
+        (celeba_csv("image_id").replace("000002.jpg,1", "000002.jpg,"), "line 3: an empty cell"),
+        (celeba_csv("image_id").replace("000002.jpg,1,", "000002.jpg,"), "line 3: 3 columns, expected 4"),
         (celeba_csv("image_id").replace("000002.jpg,1", "000002.jpg,x"), "line 3: the value 'x'"),
+        (celeba_csv("image_id").replace("000002.jpg,1,", ",000002.jpg,1,"), "line 3: an empty cell"),
+        (celeba_csv("image_id").replace("000002.jpg,1,", "000002.jpg,,1,"), "line 3: an empty cell"),
+        (celeba_csv("image_id").replace("-1,-1\n", "-1,-1,\n", 1), "line 4: an empty cell"),
+        (
+            celeba_csv("image_id").replace("000002.jpg", '000"002.jpg'),
+            "line 3: a quote that isn't around a cell",
+        ),
+        (celeba_csv("image_id").replace("Male,Smiling", '"Male,Smiling"'), "line 2: 4 columns, expected 3"),
+        (celeba_csv("image_id").replace("Male", '"Male'), "line 1: not a row of a CSV"),
+        (celeba_csv("image_id").replace("000002.jpg,1", "000002.jpg\r,1"), "line 3: a carriage return"),
+        (celeba_csv("image_id").replace("000002.jpg", "000\0002.jpg"), "line 3: a NUL"),
     ],
 )
 def test_malformed_csv(tmp_path: Path, text: str, fault: str) -> None:
-    (tmp_path / "list_attr_celeba.csv").write_text(text)
+    (tmp_path / "list_attr_celeba.csv").write_text(text, newline="")
     with pytest.raises(DataError, match=fault):
         CelebA().read(tmp_path, target=None, missing="error")
 
@@ -206,6 +218,8 @@ def test_malformed_csv(tmp_path: Path, text: str, fault: str) -> None:
     [
         ("identity_CelebA.txt", "000001.jpg\n", "line 1: 1 columns, expected 2"),
         ("identity_CelebA.txt", "000001.jpg 1\n", "has no line for 000002.jpg"),
+        ("identity_CelebA.txt", "000001.jpg 1\n" * 2, "line 2: names '000001.jpg' a second time"),
+        ("identity_CelebA.txt", "".join(f"{f} 1 " for f in FILES), "line 1: 12 columns, expected 2"),
         ("list_eval_partition.txt", "".join(f"{f} 3\n" for f in FILES), "partition of 000001.jpg is '3'"),
     ],
 )
@@ -214,6 +228,13 @@ def test_malformed_companion_files(celeba: Path, file: str, text: str, fault: st
     with pytest.raises(DataError, match=fault) as caught:
         CelebA().read(celeba, target=None, missing="error")
     assert file in str(caught.value)
+
+
+def test_companion_files_that_are_quoted_csvs(celeba: Path) -> None:
+    (celeba / "list_eval_partition.txt").unlink()
+    lines = [f'"{f}","{i % 3}"' for i, f in enumerate(FILES)]
+    (celeba / "list_eval_partition.csv").write_text("\n".join(['"image_id","partition"', *lines]))
+    assert CelebA().read(celeba, target=None, missing="error").official == ("train", "val", "test") * 2
 
 
 def test_companion_files_may_be_in_another_order(celeba: Path) -> None:

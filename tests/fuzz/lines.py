@@ -108,6 +108,9 @@ OWN: Mapping[tuple[str, str], tuple[str, str]] = {
     ("verify", "images"): ("true", "maybe"),
     ("report", "images"): ("embed names none", "nope"),
     ("check", "match"): ("head_only accuracy", "nope"),
+    # A suite of the package's trains for minutes.
+    ("check", "suite"): ("mine.suite.toml", "nope broken.suite.toml list.csv nowhere.toml images .toml"),
+    ("bands", "suite"): ("mine.suite.toml", "nope broken.suite.toml list.csv nowhere.toml images .toml"),
 }
 # A command that would train begins with what keeps that short; what is drawn comes after it.
 SHORT = {
@@ -128,6 +131,7 @@ SHORT = {
     "new dataset": "my_images",
     "verify": "runs",
 }
+BARE = {"run": "--limit 200 --epochs 1 --threads 1"}  # nothing else said: the embedded sample, less of it
 WEIGHT = {"run": 8, "report": 2, "check": 2, "data audit": 2, "show plan": 2}
 NEVER = {("doctor", "determinism"), ("report", "opened")}  # a minute of training; somebody's browser
 LOOSE = [
@@ -208,7 +212,7 @@ def lines(draw: st.DrawFn, only: tuple[str, ...] = ()) -> Line:
     words = only or draw(st.sampled_from(WEIGHTED))
     options = [p for p in FOUND[words].params if (words[0], p.name) not in NEVER]
     fault = draw(st.sampled_from(["none"] * 7 + ["value"] * 5 + ["word", "file", "bare"]))
-    argv = [] if fault == "bare" else SHORT.get(" ".join(words), "").split()
+    argv = (BARE if fault == "bare" else SHORT).get(" ".join(words), "").split()
     chosen = draw(st.lists(st.sampled_from(options), max_size=5)) if options else []
     faulty = draw(st.integers(0, len(chosen) - 1)) if chosen and fault == "value" else -1
     variables: dict[str, str] = {}
@@ -255,7 +259,16 @@ def may_change(line: Line, folder: Path, cache: Path) -> tuple[Path, ...]:
     named = [value for name, value in line.values if name in outputs]
     suites = [v for n, v in line.values if n == "suite"] if line.words == ("bands",) else []
     work = folder / "work"
-    usual = ["runs", "report", "tensorboard", "my_probe", "my_network", "my_images", "mine.suite.toml"]
+    usual = [
+        "runs",
+        "report",
+        "exports",
+        "tensorboard",
+        "my_probe",
+        "my_network",
+        "my_images",
+        "mine.suite.toml",
+    ]
     usual += [value for name, value in line.values if name == "name"]
     usual += ["inf", "16", "1000"]  # as a file's numbers are written: 1e999, 0x10, 1_000
     places = [work / v for v in (*usual, *named, *suites) if v not in ("", ".") and "\0" not in v]

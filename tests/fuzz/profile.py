@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 
 
-def profile(count: int) -> settings:
-    """``count`` cases. Their own deadline is theirs to keep: Hypothesis's counts what the machine does besides."""  # noqa: E501
-    return settings(
+def profile(count: int, part: int | None = None) -> Callable[[Any], Any]:
+    """``count`` cases, others for each ``part``. Their own deadline is theirs to keep: Hypothesis's counts what the machine does besides."""  # noqa: E501
+    fixed = "FUZZ_RANDOM" not in os.environ
+    asked = settings(
         max_examples=count,
-        derandomize="FUZZ_RANDOM" not in os.environ,
+        derandomize=fixed,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
+    return asked if part is None or not fixed else lambda test: seed(part)(asked(test))
