@@ -47,7 +47,7 @@ def read_attributes(path: Path) -> AttributeFile:
         header, _, body = rest.partition(b"\n")
         first_row = 3
     attributes = _header(path, header, comma, first_row - 1)
-    body = _unquoted(path, body, first_row) if comma else body
+    body = _unquoted(path, body, first_row) if comma else body.rstrip()
     files, values = _rows(path, body, len(attributes) + 1, b",\n" if comma else b" \t\n", first_row)
     if count is not None and count != len(files):
         raise DataError(f"{path}, line 1: announces {count} rows, but there are {len(files)}")
@@ -105,7 +105,8 @@ def _cells(path: Path, line: bytes, comma: bool, number: int) -> list[str]:
 
 def _unquoted(path: Path, body: bytes, first_row: int) -> bytes:
     """The rows of a CSV without the quotes around its cells, none of which is empty."""
-    body = _QUOTED.sub(rb"\1\2", body.rstrip()) if b'"' in body else body.rstrip()
+    body = body.rstrip(b"\n")
+    body = _QUOTED.sub(rb"\1\2", body) if b'"' in body else body
     if (at := body.find(b'"')) >= 0:
         raise DataError(f"{path}, {_line_at(body, at, first_row)}: a quote that isn't around a cell")
     if empty := _EMPTY.search(body):
@@ -140,9 +141,9 @@ def _rows(
     path: Path, body: bytes, columns: int, separators: bytes, first_row: int
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """File names and int8 ``[rows, columns - 1]`` of 0/1."""
-    body = body.rstrip() + b"\n"
-    if body == b"\n":
+    if not body:
         raise DataError(f"{path}: lists no images")
+    body += b"\n"
     is_separator = np.zeros(256, dtype=bool)
     is_separator[list(separators)] = True
     files: list[str] = []

@@ -201,6 +201,7 @@ def test_malformed_attribute_file(celeba: Path, text: str, fault: str) -> None:
             celeba_csv("image_id").replace("000002.jpg", '000"002.jpg'),
             "line 3: a quote that isn't around a cell",
         ),
+        (celeba_csv("image_id").removesuffix("-1\n") + '"-1\t"', r"line 7: the value '-1\\t' is not"),
         (celeba_csv("image_id").replace("Male,Smiling", '"Male,Smiling"'), "line 2: 4 columns, expected 3"),
         (celeba_csv("image_id").replace("Male", '"Male'), "line 1: not a row of a CSV"),
         (celeba_csv("image_id").replace("000002.jpg,1", "000002.jpg\r,1"), "line 3: a carriage return"),

@@ -12,6 +12,7 @@ from core.small import write_folder, write_plugin
 from data.conftest import FILES, celeba_text, write_images
 
 from fuzz import case
+from fuzz.told import TRIED, total
 
 SUITE = """name = "mine"
 
@@ -60,6 +61,13 @@ class Playground:
         for word, run in self.words.items():
             text = text.replace(word, run)
         return text
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_sum() -> Iterator[None]:
+    yield
+    if TRIED:
+        print(f"\n{total()}")
 
 
 @pytest.fixture(scope="session")

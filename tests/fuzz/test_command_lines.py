@@ -17,6 +17,7 @@ from fuzz import case
 from fuzz.conftest import Playground
 from fuzz.lines import FOUND, Line, lines, may_change
 from fuzz.profile import profile
+from fuzz.told import tell
 
 NUMBERS = itertools.count()
 TESTS = Path(__file__).parents[1]
@@ -89,7 +90,7 @@ def drawn(
 
     holds()
     trained = sum("test accuracy" in e.out for e in found)
-    print(f"fuzz: {len(found)} command lines, {trained} of which trained; they ended {tally(found)}")
+    tell(len(found), "command lines", f"{trained} trained; they ended {tally(found)}")
     return found
 
 
@@ -146,7 +147,7 @@ def test_fifty_processes_end_as_documented(playground: Playground) -> None:
         judge(found[-1])
 
     holds()
-    print(f"fuzz: {len(found)} processes; they ended {tally(found)}")
+    tell(len(found), "processes", f"they ended {tally(found)}")
 
 
 def test_every_command_and_option_is_drawn() -> None:
@@ -154,7 +155,7 @@ def test_every_command_and_option_is_drawn() -> None:
     seen: set[tuple[tuple[str, ...], str]] = set()
     for words, command in FOUND.items():
 
-        @profile(10 * len(command.params) + 1)
+        @profile(6 * len(command.params) + 1)
         @given(lines(only=words))
         def note(line: Line) -> None:
             seen.update((line.words, name) for name, _ in line.values)

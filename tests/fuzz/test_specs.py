@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fuzz.lines import BAD_LRS, BAD_STRATEGIES, STRATEGIES
 from fuzz.profile import profile
 from fuzz.texts import ODD
+from fuzz.told import tell
 from harness.backbones.heads import check_head
 from harness.errors import HarnessError, UsageError
 from harness.plugins import load_strategy
@@ -78,7 +79,7 @@ def specs(count: int) -> None:
         tried += 1
 
     holds()
-    print(f"fuzz: {tried} specs through JSON and back")
+    tell(tried, "specs through JSON and back")
 
 
 def edited(count: int) -> None:
@@ -103,7 +104,7 @@ def edited(count: int) -> None:
         tried += 1
 
     holds()
-    print(f"fuzz: {tried} specs edited by hand")
+    tell(tried, "specs edited by hand")
 
 
 TEXT = st.sampled_from(STRATEGIES.split()) | st.sampled_from(BAD_STRATEGIES.split()) | st.sampled_from(ODD)
@@ -135,7 +136,7 @@ def strategies(count: int) -> tuple[int, int]:
         assert again[0] == strategy
 
     holds()
-    print(f"fuzz: {good + bad} strategies, {bad} of them refused")
+    tell(good + bad, "strategies", f"{bad} refused")
     return good, bad
 
 
@@ -172,7 +173,7 @@ def rates(count: int) -> None:
             assert found == (float(text),)
 
     holds()
-    print(f"fuzz: {tried} learning rates and ranges")
+    tell(tried, "learning rates and ranges")
 
 
 def grids(count: int) -> None:
@@ -205,13 +206,17 @@ def grids(count: int) -> None:
         tried += 1
 
     holds()
-    print(f"fuzz: {tried} grids")
+    tell(tried, "grids")
 
 
 def heads(count: int) -> None:
+    tried = 0
+
     @profile(count)
     @given(st.text("mlp[]0123456789, ownliear", max_size=30) | st.sampled_from(ODD))
     def holds(text: str) -> None:
+        nonlocal tried
+        tried += 1
         try:
             found = check_head(text)
         except HarnessError:
@@ -219,6 +224,7 @@ def heads(count: int) -> None:
         assert check_head(found) == found
 
     holds()
+    tell(tried, "heads")
 
 
 def test_specs_grids_and_strategies() -> None:

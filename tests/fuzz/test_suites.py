@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fuzz.profile import profile
 from fuzz.texts import mutated
+from fuzz.told import counted, tell
 from harness.errors import HarnessError
 from harness.spec import AUGMENTATIONS, CHOICES
 from harness.suites import builtin_file, builtin_suites, load_suite
@@ -152,7 +153,7 @@ def broken(tmp_path: Path, count: int) -> Counter[str]:
         found[judged(tmp_path / "broken.suite.toml", content)] += 1
 
     holds()
-    print(f"fuzz: {found.total()} suite files with something changed: {dict(found)}")
+    tell(found.total(), "suite files with something changed", counted(found))
     return found
 
 
@@ -183,7 +184,7 @@ def whole(tmp_path: Path, count: int) -> None:
         tried += 1
 
     holds()
-    print(f"fuzz: {tried} suites written and read")
+    tell(tried, "suites written and read")
 
 
 def test_suites_are_read_as_they_were_written(tmp_path: Path) -> None:
