@@ -99,6 +99,23 @@ def dispatch(groups: Sequence[GroupLoad[T]], workers: int) -> Dispatch[T]:
     return Dispatch(tuple(units), workers, ends, whole, tuple(_reasons(queues, parts, workers, ends)))
 
 
+def helpers(units: int, workers: int) -> int:
+    """Workers that may join others when no unit is left for them: all but the last that works.
+
+    None where there are more workers than units, since then a split doesn't pay from the beginning.
+    """
+    return workers - 1 if units >= workers else 0
+
+
+def worth_joining(waiting: float, prefix: float) -> bool:
+    """Whether a worker that nothing is left for should make the pass of a group that others work at.
+
+    ``waiting`` is the cost of the cells there that nobody has begun: shared after the pass, all ends by half
+    of what they cost beyond it sooner, which has to be a tenth (``SAVED``) of the pass.
+    """
+    return (waiting - prefix) / 2 > SAVED * prefix
+
+
 @dataclass
 class _Queue(Generic[T]):
     """A group's cells in the order in which they are cut into parts.

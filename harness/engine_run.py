@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.dispatch import dispatch
+from harness.dispatch import SAVED, GroupLoad, dispatch, helpers
 from harness.errors import HarnessError
 from harness.grid_run import GridRun
 from harness.jobs import Job
@@ -19,45 +19,19 @@ from harness.plugins import load_engine
 from harness.progress import Progress
 from harness.run_options import RunOptions
 from harness.runtime import default_threads
-from harness.spec import Grid
 from harness.store import RESULT
-from harness.work import Need, Stop, Workers
+from harness.units import CellKey, Join, Joinable, TrainUnit, UnitTask
+from harness.work import Need, Unit, Workers
 
-TrainUnit = Callable[[Grid, RunOptions, Sequence[str]], None]
 TrainJobs = Callable[[Sequence[Job]], set[str]]
 
 _LOOK = 0.2  # seconds between looks at the run folders
 _LOOKING = 0.05  # of the time may go into looks
+JOINING = (
+    "a worker that no unit is left for joins a group in which cells wait that take at least "
+    f"{1 + 2 * SAVED:g} times what their pass over the images takes"
+)
 _CARRIED = ("TORCH_HOME", "HF_HOME")  # beside what begins with HARNESS_
-
-
-@dataclass(frozen=True)
-class UnitTask:
-    """Cells of one group, as a process of any machine can train them: ``train`` (an importable function)
-    gets their own small grid. ``folder`` is where relative paths begin.
-    """
-
-    cells: tuple[str, ...]
-    train: TrainUnit
-    grid: Grid
-    options: RunOptions
-    folder: Path
-    environment: tuple[tuple[str, str], ...]
-
-    def __call__(self) -> Stop | None:
-        """Trains them; an error that concerns the whole grid comes back as what stopped it."""
-        os.environ.update(self.environment)
-        if self.folder.is_dir():  # records name data and weights as they were typed
-            os.chdir(self.folder)
-        try:
-            self.train(self.grid, self.options, self.cells)
-        except HarnessError as error:
-            return Stop(str(error), error.exit_code)
-        except OSError as error:
-            return Stop(f"{error.filename or 'system'}: {error.strerror or error}", 1)
-        except Exception as error:
-            return Stop(f"internal error in a worker: {type(error).__name__}: {error}", 1)
-        return None
 
 
 @contextmanager
@@ -96,14 +70,18 @@ class EngineRun:
         """Names of the cells that were trained, or given up. Raises what stopped a worker."""
         progress = self.run.progress
         groups = group_cells((job, job.network) for job in jobs)
-        found = dispatch(group_loads(self.run, groups), self.workers.count)
+        loads = group_loads(self.run, groups)
+        found = dispatch(loads, self.workers.count)
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         where = f"engine {self.name}, {self.workers.count} workers of {threads}"
         progress.say(f"{where}: {len(jobs)} cells in {len(found.units)} units")
         for reason in found.reasons:
             progress.say(reason)
         watch = _Watch(progress, {job.folder.name: job for job in jobs})
-        lost = self._pass([unit.cells for unit in found.units], watch)
+        joins = self._joins(loads, len(found.units))
+        if joins:
+            progress.say(JOINING)
+        lost = self._pass([unit.cells for unit in found.units], watch, joins)
         if any(len(left) > 1 for left, _ in lost):
             count = sum(len(left) for left, _ in lost)
             progress.say(f"{count} cells are left of units whose workers were lost: each by itself now")
@@ -113,21 +91,40 @@ class EngineRun:
         watch.look()
         return watch.ended
 
-    def _pass(self, units: Sequence[Sequence[Job]], watch: _Watch) -> list[tuple[list[Job], str]]:
+    def _joins(self, loads: Sequence[GroupLoad[Job]], units: int) -> list[Join]:
+        """What comes after ``units`` in the queue, for workers that find none left."""
+        count = helpers(units, self.workers.count)
+        groups = [self._joinable(load) for load in loads if len(load.cells) > 1] if count else []
+        return [Join(tuple(groups))] * count if groups else []
+
+    def _joinable(self, load: GroupLoad[Job]) -> Joinable:
+        cells = [cell for cell in load.cells if not cell.cell.fault]
+        return Joinable(
+            self.task([cell.cell for cell in cells]),
+            tuple(_key(cell.cell) for cell in cells),
+            tuple(cell.suffix for cell in cells),
+            tuple(cell.prefix for cell in cells),
+        )
+
+    def _pass(
+        self, units: Sequence[Sequence[Job]], watch: _Watch, joins: Sequence[Join] = ()
+    ) -> list[tuple[list[Job], str]]:
         """Runs units to their end; the jobs that lost ones left undone, and why."""
-        lost = []
-        for ended in self.workers.run([self.task(jobs) for jobs in units]):
+        lost, waiting = [], len(units)
+        tasks: list[Unit] = [*(self.task(jobs) for jobs in units), *joins]
+        for ended in self.workers.run(tasks):
             watch.look(in_time=ended is None)
-            if ended is None:
-                continue
-            if ended.stop is not None:
-                error = HarnessError(ended.stop.text)
-                error.exit_code = ended.stop.code
-                raise error
-            left = [watch.jobs[name] for name in ended.unit.cells if name not in watch.ended]
-            if ended.lost and left:
-                lost.append((left, ended.lost))
-        return lost
+            if ended is not None:
+                if ended.stop is not None:
+                    error = HarnessError(ended.stop.text)
+                    error.exit_code = ended.stop.code
+                    raise error
+                waiting -= bool(ended.unit.cells)
+                if ended.lost:
+                    lost.append((ended.unit.cells, ended.lost))
+            if not waiting and watch.jobs.keys() == watch.ended:
+                break  # what may still start would find nothing to join
+        return watch.left(lost)
 
     def task(self, jobs: Sequence[Job]) -> UnitTask:
         """Jobs of one group as a unit."""
@@ -140,9 +137,7 @@ class EngineRun:
             strategies=tuple(dict.fromkeys(job.spec.strategy for job in jobs)),
             lrs=tuple(dict.fromkeys(job.spec.lr for job in jobs)),
             seeds=tuple(dict.fromkeys(job.spec.seed for job in jobs)),
-            only=frozenset(
-                (j.spec.backbone, j.spec.head, j.spec.strategy, j.spec.lr, j.spec.seed) for j in jobs
-            ),
+            only=frozenset(map(_key, jobs)),
         )
         options = replace(
             self.options, threads=self.threads, engine="local", processes=self.workers.beside, wait=False
@@ -178,6 +173,19 @@ class _Watch:
         now = time.monotonic()
         self._next = now + max(_LOOK, (now - began) / _LOOKING)
 
+    def left(self, lost: Sequence[tuple[Sequence[str], str]]) -> list[tuple[list[Job], str]]:
+        """Of the cells that lost units had, each once, those that nobody has ended since.
+
+        What joined others (no cells) may have had any that nobody is at.
+        """
+        seen, found = set(self.ended), []
+        for names, reason in sorted(lost, key=lambda unit: not unit[0]):
+            left = [n for n in names or self.jobs if n not in seen and (names or self.jobs[n].folder.free())]
+            seen.update(left)
+            if left:
+                found.append(([self.jobs[name] for name in left], reason))
+        return found
+
     def _say(self, job: Job) -> None:
         record = job.folder.result()
         if record["status"] == "done":
@@ -186,6 +194,10 @@ class _Watch:
         else:
             text = record["error"]
         self.progress.say(f"[{len(self.ended)}/{len(self.jobs)}] {job.spec.label}: {text}")
+
+
+def _key(job: Job) -> CellKey:
+    return job.spec.backbone, job.spec.head, job.spec.strategy, job.spec.lr, job.spec.seed
 
 
 def _stamp(job: Job) -> object:

@@ -68,10 +68,10 @@ def _status(processes: Sequence[subprocess.Popen[bytes]], before: int | None) ->
     while first == 0 and any(process.poll() is None for process in processes):
         time.sleep(_POLL)
         first = next((p.returncode for p in processes if p.poll()), 0)
-    killed = [rank for rank, process in enumerate(processes) if (process.returncode or 0) < 0]
     _wait(processes, _GRACE)
-    for rank in killed:
-        click.echo(f"harness: process {rank} {_death(-processes[rank].returncode, before)}", err=True)
+    for rank, process in enumerate(processes):
+        if (process.poll() or 0) < 0:
+            click.echo(f"harness: process {rank} {_death(-process.returncode, before)}", err=True)
     return first if first >= 0 else 1
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.costs import CostModel
-from harness.dispatch import Dispatch, GroupLoad, dispatch
+from harness.dispatch import Dispatch, GroupLoad, dispatch, helpers
 from harness.grid_run import settled
 from harness.jobs import Job
 from harness.loads import group_loads
@@ -51,6 +51,7 @@ class GroupSummary:
 @dataclass(frozen=True)
 class WorkersPlan:
     """Seconds throughout. ``between`` is the soonest and the latest end of some, with varying times;
+    ``joined`` what workers without a unit spend on passes there, on average, to join others;
     ``path`` the cell that takes longest from its pass to its test, alone.
     """
 
@@ -58,6 +59,7 @@ class WorkersPlan:
     dispatched: Dispatch[Job]
     played: Simulated[Job]
     between: tuple[float, float]
+    joined: float
     path: tuple[str, float]
     done: int
     faults: tuple[str, ...]
@@ -92,12 +94,17 @@ def plan_workers(
         loads.append(_timed(replace(load, name=f"group {number}"), rates[name]))
     found = dispatch(loads, workers)
     suffix = {cell.cell: cell.suffix for load in loads for cell in load.cells}
-    ends = [simulate(tasks(found.units, suffix, SPREAD, seed), workers).ends for seed in range(_PLAYED)]
+    many = helpers(len(found.units), workers)
+    varied = [
+        simulate(tasks(found.units, suffix, SPREAD, seed), workers, helpers=many) for seed in range(_PLAYED)
+    ]
+    ends = [played.ends for played in varied]
     return WorkersPlan(
         groups=tuple(_summary(g, ld, rates) for g, ld in zip(groups, loads, strict=True)),
         dispatched=found,
-        played=simulate(tasks(found.units, suffix), workers),
+        played=simulate(tasks(found.units, suffix), workers, helpers=many),
         between=(min(ends), max(ends)),
+        joined=sum(sum(played.joined) for played in varied) / _PLAYED,
         path=_path(loads),
         done=sum(settled(job.folder) for job in jobs),
         faults=tuple(f"{job.spec.label}: {job.fault}" for job in jobs if job.fault),
@@ -154,6 +161,7 @@ def workers_text(plan: WorkersPlan, price: float | None = None) -> str:
     lines += [
         f"ends after {_time(plan.ends)}; {low} to {high} where times of cells vary by {100 * SPREAD:g} % "
         f"({_PLAYED} simulated runs)",
+        *_joined(plan),
         f"GPUs are held for {_time(held)}{cost}; at work {_time(plan.work)}, {idle}",
         f"no plan ends before {_time(plan.bound)}; one GPU takes {_time(one)}",
         f"critical path: {plan.path[0]}, {_time(plan.path[1])} with its pass over the images",
@@ -172,6 +180,12 @@ def _group_line(group: GroupSummary) -> str:
         f"  {group.name}: {group.network}: {_count(group.cells, 'cell')}, passes over the images "
         f"{_time(group.prefix)} of {_time(group.total)}; {rate}"
     )
+
+
+def _joined(plan: WorkersPlan) -> list[str]:
+    if not plan.joined:
+        return []
+    return [f"in these, workers that no unit is left for join others: {_time(plan.joined)} of passes more"]
 
 
 def _load_line(plan: WorkersPlan) -> str:

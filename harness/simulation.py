@@ -1,10 +1,12 @@
 """A grid on several workers, played through event by event: who takes what when, what a lost worker costs.
 
 The units are those of :func:`harness.dispatch.dispatch`, and what happens to them is what the engines do:
-whichever worker is free takes the next; what a lost worker had goes to the end of the queue, so many times,
-and whoever takes it makes the pass over the images again, leaves out cells that are done, and goes on with
-the one that was in training after its last whole epoch. What is left of units that were lost too often is
-tried once more when all else has ended, each cell by itself. Plain arithmetic; times are in any one unit.
+whichever worker is free takes the next; one that finds none left joins a group in which others have cells
+waiting, where that pays (:func:`harness.dispatch.worth_joining`); what a lost worker had goes to the end of
+the queue, so many times, and whoever takes it makes the pass over the images again, leaves out cells that
+are done, and goes on with the one that was in training after its last whole epoch. What is left of units
+that were lost too often is tried once more when all else has ended, each cell by itself. Plain arithmetic;
+times are in any one unit.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ import heapq
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from harness.dispatch import Unit
+from harness.dispatch import Unit, worth_joining
 
 T = TypeVar("T")
 
@@ -42,11 +44,12 @@ class Training(Generic[T]):
 
 @dataclass(frozen=True)
 class Task(Generic[T]):
-    """One unit: the time of its pass over the images, then its cells in turn."""
+    """One unit of a ``group``: the time of its pass over the images, then its cells in turn."""
 
     prefix: float
     cells: tuple[Training[T], ...]
     lost: int = 0
+    group: str = ""
 
     @property
     def time(self) -> float:
@@ -59,7 +62,7 @@ class Simulated(Generic[T]):
 
     ``busy`` is the time that each worker worked, ``finished`` how often each cell was trained to its
     end, ``failed`` the cells that were lost too often, ``lost`` work that was done and had to be done
-    again, ``losses`` that of each lost worker.
+    again, ``losses`` that of each lost worker, ``joined`` the passes of workers that joined others.
     """
 
     ends: float
@@ -67,6 +70,7 @@ class Simulated(Generic[T]):
     finished: Mapping[T, int]
     failed: tuple[T, ...]
     losses: tuple[float, ...]
+    joined: tuple[float, ...]
 
     @property
     def lost(self) -> float:
@@ -89,7 +93,8 @@ def tasks(
     found = []
     for unit in units:
         times = [(cell, time(suffix[cell])) for cell in unit.cells]
-        found.append(Task(time(unit.prefix), tuple(Training(cell, t, t) for cell, t in times)))
+        cells = tuple(Training(cell, t, t) for cell, t in times)
+        found.append(Task(time(unit.prefix), cells, group=unit.group))
     return found
 
 
@@ -97,26 +102,29 @@ def simulate(
     waiting: Sequence[Task[T]],
     workers: int,
     *,
+    helpers: int = 0,
     lost: Sequence[tuple[float, int]] = (),
     joins: Sequence[float] = (),
     retries: int = RETRIES,
     epochs: int = EPOCHS,
 ) -> Simulated[T]:
-    """Plays ``waiting`` through on ``workers``.
+    """Plays ``waiting`` through on ``workers``; so many ``helpers`` come after it in the queue.
 
     ``lost`` are times at which a worker, by its number, is gone for good; at each of ``joins`` another one
     comes (with the next number). Raises ValueError where no worker is left for what waits.
     """
-    play: _Play[T] = _Play(deque(waiting), retries, epochs)
+    play: _Play[T] = _Play(deque(waiting), helpers, retries, epochs)
+    for task in waiting:
+        play.open.setdefault(task.group, {}).update({cell.cell: (cell, task) for cell in task.cells})
     play.come(0.0, workers)
     events: list[tuple[float, int, int]] = [(at, 1, worker) for at, worker in lost]
     events += [(at, 0, -1) for at in joins]
     heapq.heapify(events)
-    while play.running or play.waiting or play.later:
-        if not (play.running or play.waiting):
-            play.apart(play.now)
+    while play.running or play.waiting or play.again or play.later:
+        if not (play.running or play.waiting or play.again):
+            play.apart()
             continue
-        ends = min(play.ends(), default=math.inf)
+        ends = play.next_end()
         if events and events[0][0] < ends:
             at, kind, worker = heapq.heappop(events)
             if kind:
@@ -124,39 +132,62 @@ def simulate(
             else:
                 play.come(at, 1)
         elif play.running:
-            play.finish(ends)
+            play.step(ends)
         else:
             raise ValueError("no worker is left for what waits")
-    return Simulated(play.now, tuple(play.busy), play.finished, tuple(play.failed), tuple(play.losses))
+    return Simulated(
+        play.now,
+        tuple(play.busy),
+        play.finished,
+        tuple(play.failed),
+        tuple(play.losses),
+        tuple(play.joined),
+    )
+
+
+@dataclass
+class _Work(Generic[T]):
+    """What a worker is at: its pass (no ``cell``), or a cell since ``began``, until ``ends``."""
+
+    task: Task[T]
+    left: deque[Training[T]]
+    began: float
+    ends: float
+    cell: Training[T] | None = None
+    helps: bool = False
 
 
 @dataclass
 class _Play(Generic[T]):
-    """Where a simulation stands."""
+    """Where a simulation stands. ``open`` has the cells that nobody has begun, by group, with their units."""
 
     waiting: deque[Task[T]]
+    helpers: int
     retries: int
     epochs: int
     now: float = 0.0
+    open: dict[str, dict[T, tuple[Training[T], Task[T]]]] = field(default_factory=dict)
+    again: deque[Task[T]] = field(default_factory=deque)  # behind the helpers in the queue
     free: list[int] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
-    running: dict[int, tuple[float, Task[T]]] = field(default_factory=dict)  # since when, what
+    running: dict[int, _Work[T]] = field(default_factory=dict)
+    begun: dict[T, Training[T]] = field(default_factory=dict)  # what is left of it where it was lost
     finished: Counter[T] = field(default_factory=Counter)
     failed: list[T] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    joined: list[float] = field(default_factory=list)
     later: list[Task[T]] = field(default_factory=list)
     alone: bool = False  # each cell by itself, the last try
     _ends: list[tuple[float, int]] = field(default_factory=list)
 
-    def ends(self) -> Iterator[float]:
-        """The next end of a task, if any runs; those of lost workers are passed over."""
+    def next_end(self) -> float:
+        """The next end of a pass or a cell, if anything runs; those of lost workers are passed over."""
         while self._ends:
             at, worker = self._ends[0]
-            began, task = self.running.get(worker, (math.nan, None))
-            if task is not None and began + task.time == at:
-                yield at
-                return
+            if worker in self.running and self.running[worker].ends == at:
+                return at
             heapq.heappop(self._ends)
+        return math.inf
 
     def come(self, at: float, count: int) -> None:
         for _ in range(count):
@@ -164,15 +195,17 @@ class _Play(Generic[T]):
             self.busy.append(0.0)
         self._start(at)
 
-    def finish(self, at: float) -> None:
-        """The next task ends."""
+    def step(self, at: float) -> None:
+        """The next pass or cell ends, and its worker goes on."""
         _, worker = heapq.heappop(self._ends)
-        began, task = self.running.pop(worker)
+        work = self.running[worker]
         self.now = at
-        self.busy[worker] += at - began
-        self.finished.update(cell.cell for cell in task.cells)
-        heapq.heappush(self.free, worker)
-        self._start(at)
+        self.busy[worker] += at - work.began
+        if work.cell is not None:
+            self.finished[work.cell.cell] += 1
+        elif work.helps:
+            self.joined.append(work.task.prefix)
+        self._go_on(worker, work)
 
     def lose(self, at: float, worker: int) -> None:
         """A worker is gone, and what it had goes to another."""
@@ -181,43 +214,87 @@ class _Play(Generic[T]):
             heapq.heapify(self.free)
         if worker not in self.running:
             return
-        began, task = self.running.pop(worker)
+        work = self.running.pop(worker)
         self.now = at
-        self.busy[worker] += at - began
-        left, again = self._left(task, at - began)
-        self.losses.append(again)
-        if left.lost <= self.retries:
-            self.waiting.append(left)
+        self.busy[worker] += at - work.began
+        spent, cells = at - work.began, [*work.left]
+        if work.cell is None:
+            self.losses.append(spent)
         else:
-            self.later.append(left)
+            first = work.cell.after(spent, self.epochs)
+            self.losses.append(work.task.prefix + spent - (work.cell.left - first.left))
+            cells.insert(0, first)
+            self.begun[first.cell] = first
+        if work.helps:  # what it had begun is looked for at the end; it is tried again itself
+            self.helpers += 1
+            self.later += [Task(work.task.prefix, (cells[0],), 0, work.task.group)] if work.cell else []
+        else:
+            left = Task(work.task.prefix, tuple(cells), work.task.lost + 1, work.task.group)
+            (self.again if left.lost <= self.retries else self.later).append(left)
         self._start(at)
 
-    def apart(self, at: float) -> None:
+    def apart(self) -> None:
         """What is left of lost units, each cell by itself, unless that has been tried."""
-        lost, self.later = self.later, []
-        if self.alone or all(len(task.cells) == 1 for task in lost):
+        lost = [replace(task, cells=tuple(left)) for task in self.later if (left := self._left(task))]
+        self.later = []
+        if self.alone or all(len(task.cells) == 1 and task.lost > self.retries for task in lost):
             self.failed += [cell.cell for task in lost for cell in task.cells]
             return
         self.alone = True
-        self.waiting.extend(Task(task.prefix, (cell,)) for task in lost for cell in task.cells)
-        self._start(at)
-
-    def _left(self, task: Task[T], spent: float) -> tuple[Task[T], float]:
-        """What is left of a task that is stopped after ``spent``, and what must be done again."""
-        if spent < task.prefix:
-            return replace(task, lost=task.lost + 1), spent
-        spent -= task.prefix
-        cells = deque(task.cells)
-        while spent >= cells[0].left:
-            done = cells.popleft()
-            spent -= done.left
-            self.finished[done.cell] += 1
-        first = cells[0].after(spent, self.epochs)
-        again = task.prefix + spent - (cells[0].left - first.left)
-        return Task(task.prefix, (first, *list(cells)[1:]), task.lost + 1), again
+        self.again.extend(Task(task.prefix, (cell,), 0, task.group) for task in lost for cell in task.cells)
+        self._start(self.now)
 
     def _start(self, at: float) -> None:
-        while self.free and self.waiting:
-            worker, task = heapq.heappop(self.free), self.waiting.popleft()
-            self.running[worker] = (at, task)
-            heapq.heappush(self._ends, (at + task.time, worker))
+        while self.free and (found := self._next()) is not None:
+            task, helps = found
+            worker = heapq.heappop(self.free)
+            work = _Work(task, deque(task.cells), at, at + task.prefix, None, helps)
+            self.running[worker] = work
+            heapq.heappush(self._ends, (work.ends, worker))
+
+    def _next(self) -> tuple[Task[T], bool] | None:
+        """What a free worker gets: a unit, or a group to join, with the dearest pass of its units."""
+        if self.waiting:
+            return self.waiting.popleft(), False
+        while self.helpers:
+            if found := self._worth_joining():
+                return found, True
+            self.helpers -= 1
+        while self.again:
+            task = self.again.popleft()
+            if self._left(task):
+                return task, False
+        return None
+
+    def _left(self, task: Task[T]) -> list[Training[T]]:
+        """The cells that nobody is at or has done."""
+        unbegun = self.open.get(task.group, {})
+        return [cell for cell in task.cells if cell.cell in unbegun or cell.cell in self.begun]
+
+    def _worth_joining(self) -> Task[T] | None:
+        best: Task[T] | None = None
+        most = 0.0
+        for group, cells in self.open.items():
+            left = sum(cell.left for cell, _ in cells.values())
+            prefix = max((task.prefix for _, task in cells.values()), default=0.0)
+            if worth_joining(left, prefix) and left - prefix > most:
+                best, most = Task(prefix, (), 0, group), left - prefix
+        return best
+
+    def _go_on(self, worker: int, work: _Work[T]) -> None:
+        """The next cell of its unit, or of the group that it helps, that nobody has begun; or it is free."""
+        unbegun = self.open.get(work.task.group, {})
+        found = None
+        if work.helps and unbegun:
+            found = next(iter(unbegun.values()))[0]
+        while not work.helps and work.left and found is None:
+            cell = work.left.popleft()
+            found = cell if cell.cell in unbegun else self.begun.pop(cell.cell, None)
+        if found is not None:
+            unbegun.pop(found.cell, None)
+            work.cell, work.began, work.ends = found, self.now, self.now + found.left
+            heapq.heappush(self._ends, (work.ends, worker))
+            return
+        del self.running[worker]
+        heapq.heappush(self.free, worker)
+        self._start(self.now)

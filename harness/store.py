@@ -56,7 +56,11 @@ class RunFolder:
         """``done``, ``failed``, ``unfinished`` or ``absent``."""
         if (self.path / RESULT).exists():
             return str(self.result().get("status", "done"))
-        return "unfinished" if (self.path / "spec.json").exists() else "absent"
+        return "unfinished" if self.begun() else "absent"
+
+    def begun(self) -> bool:
+        """Whether anybody has begun to train it, done or not."""
+        return (self.path / "spec.json").exists()
 
     def result(self) -> dict[str, Any]:
         """The record; RecordError names the file when it can't be read or was changed since."""

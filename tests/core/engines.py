@@ -21,7 +21,9 @@ DEADLY = "HARNESS_DEADLY"  # a folder for notes, the process that is spared, how
 
 @dataclass(frozen=True)
 class Inline:
-    """``count`` workers that aren't there; whatever has a cell with ``loses`` in its name is lost."""
+    """``count`` workers that aren't there; whatever has, or may join, a cell with ``loses`` in its
+    name is lost.
+    """
 
     summary: ClassVar[str] = "this process, in tests"
     needs: ClassVar[tuple[str, ...]] = ()
@@ -31,6 +33,7 @@ class Inline:
     beside: int = 2
     loses: str = "nothing"
     raises: str = ""
+    joins_first: bool = False  # as a cluster may that keeps no order
 
     @contextlib.contextmanager
     def open(self, need: Need) -> Iterator[Inline]:
@@ -38,9 +41,10 @@ class Inline:
         yield self
 
     def run(self, units: Sequence[Unit]) -> Iterator[Ended | None]:
-        for unit in units:
+        for unit in sorted(units, key=lambda unit: bool(unit.cells)) if self.joins_first else units:
             yield None
-            if any(self.loses in cell for cell in unit.cells):
+            joined = [cell for group in getattr(unit, "groups", ()) for cell in group.unit.cells]
+            if any(self.loses in cell for cell in (*unit.cells, *joined)):
                 yield Ended(unit, lost="it had to be")
             else:
                 yield Ended(unit, stop=pickle.loads(pickle.dumps(unit))())

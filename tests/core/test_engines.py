@@ -11,10 +11,12 @@ import pytest
 from core.engines import Stops, deaths, spare
 from core.small import write_plugin
 from core.test_run import GRID, Said, results, run
+from harness.engine_run import JOINING
 from harness.errors import DataError, HarnessError, Locked, UnknownName, UsageError
 from harness.plugins import load_engine
 from harness.run_grid import train_unit
 from harness.run_options import RunOptions
+from harness.units import Join, Joinable, UnitTask
 from harness.work import Engine, Need
 
 TESTS = Path(__file__).parents[1]
@@ -104,6 +106,46 @@ def test_a_lost_unit_is_tried_cell_by_cell_and_what_is_lost_again_fails_with_the
     assert all(o.trained for o in outcomes)
     healed, _ = grid_on("inline", tmp_path, images)
     assert results(healed) == results(run(GRID8, tmp_path / "here", images))
+
+
+def test_who_joins_trains_what_nobody_has_begun_to_the_same_bits(tmp_path, images, monkeypatch):
+    """Before any unit here, so that it finds all cells, and the units none."""
+    calls, call = [], UnitTask.__call__
+    monkeypatch.setattr(UnitTask, "__call__", lambda unit: calls.append(len(unit.cells)) or call(unit))
+    outcomes, lines = grid_on("inline[joins_first=true]", tmp_path, images)
+    assert (calls[0], sum(calls[1:])) == (8, 8)
+    assert JOINING in lines
+    assert results(outcomes) == results(run(GRID8, tmp_path / "here", images))
+    rows = [(o.folder.path / "history.jsonl").read_text().splitlines() for o in outcomes]
+    assert {len(r) for r in rows} == {GRID8.train.epochs}
+
+
+def test_who_joins_goes_where_most_waits_and_leaves_what_was_begun(tmp_path):
+    """Group a: 3 + 3 + 3 wait behind a pass of 5, group b: 9 + 9 behind 8, group c: 4 + 4 behind 7.
+
+    So b (10), a (4), and not c (1, less than two tenths of 7). A cell of b was begun, one isn't left by then.
+    """
+    told = []
+
+    def train(grid, options, cells):
+        told.append((grid.only, cells))
+        for name in cells:
+            (options.out / name).mkdir(parents=True)
+            (options.out / name / "spec.json").touch()
+
+    def group(name, suffixes, prefix):
+        cells = tuple(f"{name}{i}" for i in range(len(suffixes)))
+        unit = UnitTask(cells, train, GRID, RunOptions(out=tmp_path / "runs"), tmp_path, ())
+        return Joinable(unit, tuple(("b", "h", "s", 0.1, c) for c in cells), suffixes, (prefix,) * len(cells))
+
+    train(GRID, RunOptions(out=tmp_path / "runs"), ["b1"])
+    told.clear()
+    groups = (group("a", (3.0,) * 3, 5.0), group("b", (9.0, 50.0, 9.0), 8.0), group("c", (4.0, 4.0), 7.0))
+    assert Join(groups)() is None
+    assert [cells for _, cells in told] == [("b0", "b2"), ("a0", "a1", "a2")]
+    assert told[0][0] == {("b", "h", "s", 0.1, "b0"), ("b", "h", "s", 0.1, "b2")}
+    assert Join(groups)() is None
+    assert len(told) == 2
 
 
 def test_what_stops_a_worker_stops_the_grid(tmp_path, images, monkeypatch):
