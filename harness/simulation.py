@@ -2,9 +2,9 @@
 
 The units are those of :func:`harness.dispatch.dispatch`, and what happens to them is what the engines do:
 whichever worker is free takes the next; one that finds none left joins a group in which others have cells
-waiting, where that pays (:func:`harness.dispatch.worth_joining`); what a lost worker had goes to the end of
-the queue, so many times, and whoever takes it makes the pass over the images again, leaves out cells that
-are done, and goes on with the one that was in training after its last whole epoch. What is left of units
+waiting, where that pays (:func:`harness.dispatch.worth_joining`). What a lost worker had is the next to be
+taken, so many times, and whoever takes it makes the pass over the images again, leaves out cells that are
+done, and goes on with the one that was in training after its last whole epoch. What is left of units
 that were lost too often is tried once more when all else has ended, each cell by itself. Plain arithmetic;
 times are in any one unit.
 """
@@ -167,7 +167,7 @@ class _Play(Generic[T]):
     epochs: int
     now: float = 0.0
     open: dict[str, dict[T, tuple[Training[T], Task[T]]]] = field(default_factory=dict)
-    again: deque[Task[T]] = field(default_factory=deque)  # behind the helpers in the queue
+    again: deque[Task[T]] = field(default_factory=deque)  # before all others
     free: list[int] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
     running: dict[int, _Work[T]] = field(default_factory=dict)
@@ -254,16 +254,16 @@ class _Play(Generic[T]):
 
     def _next(self) -> tuple[Task[T], bool] | None:
         """What a free worker gets: a unit, or a group to join, with the dearest pass of its units."""
+        while self.again:
+            task = self.again.popleft()
+            if self._left(task):
+                return task, False
         if self.waiting:
             return self.waiting.popleft(), False
         while self.helpers:
             if found := self._worth_joining():
                 return found, True
             self.helpers -= 1
-        while self.again:
-            task = self.again.popleft()
-            if self._left(task):
-                return task, False
         return None
 
     def _left(self, task: Task[T]) -> list[Training[T]]:

@@ -123,7 +123,7 @@ class LocalWorkers:
             except (EOFError, OSError) as error:
                 reason = self._death(number, error)
                 if lost < self.retries:
-                    self._waiting.append((unit, lost + 1))
+                    self._waiting.appendleft((unit, lost + 1))
                 else:
                     self._ended.put(Ended(unit, lost=reason))
             except Exception as error:  # or the caller would wait for ever

@@ -105,7 +105,7 @@ class SlurmWorkers:
                 unit, lost = self._running.pop(job)
                 found = self._ended(job, unit)
                 if found.lost and lost < self.retries:
-                    waiting.append((unit, lost + 1))
+                    waiting.appendleft((unit, lost + 1))
                 else:
                     yield found
             if not ended:

@@ -50,7 +50,8 @@ def test_ray_workers_that_kill_themselves_end_with_the_bits_of_local(
     """Two logical GPUs on CPUs: eight cells, the first attempts at half of them end with SIGKILL."""
     expected = results(run(DEADLY8, tmp_path / "local", images))
     spare(monkeypatch, tmp_path / "notes", 1)
-    ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
+    room = {"num_cpus": 2, "num_gpus": 2, "object_store_memory": 2**27}
+    ray.init("local", include_dashboard=False, log_to_driver=False, **room)  # no other that may run here
     outcomes, lines = grid_on("ray[retries=4]", tmp_path, images, grid=DEADLY8, device="auto")
     assert lines[0] == "engine ray, 2 workers of 1 thread: 8 cells in 2 units"
     assert sorted(deaths(tmp_path / "notes").values()) == [1, 1, 1, 1]
