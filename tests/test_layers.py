@@ -32,6 +32,7 @@ LIGHT = (
     "seal",
     "verify",
     "simulation",
+    "simulation_events",
     "tracked",
     "trackers.read",
     "trackers.export",
