@@ -72,26 +72,30 @@ class Table:
 
 
 def _read_columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
-    """Column name -> its values, and the line number of each row."""
+    """Column name -> its values, and the line on which each row begins."""
     delimiter = _DELIMITERS.get(file.suffix.lower())
     if delimiter is None:
         raise DataError(f"{file}: expected a .csv or .tsv file")
     rows: list[list[str]] = []
     lines: list[int] = []
+    line = 1
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(reader, [])]
+            line = reader.line_num + 1
             for row in reader:
                 if row and len(row) != len(header):
-                    line = f"{file}, line {reader.line_num}"
-                    raise DataError(f"{line}: {len(row)} columns, expected {len(header)}")
+                    raise DataError(f"{file}, line {line}: {len(row)} columns, expected {len(header)}")
                 if row:
                     rows.append(row)
-                    lines.append(reader.line_num)
+                    lines.append(line)
+                line = reader.line_num + 1
     except OSError as error:
         raise DataError(f"{file}: can't be read: {error.strerror}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
+        raise DataError(f"{file}, line {line}: not a row of a table: {error}") from error
+    except UnicodeDecodeError as error:
         raise DataError(f"{file}: not a table: {error}") from error
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:

@@ -82,6 +82,8 @@ def test_absent_images(tmp_path: Path) -> None:
         (TEXT.replace("label", "kind"), "line 1: no column for the labels"),
         (TEXT.replace("path", "where"), "line 1: no column for the paths"),
         (TEXT.replace("age", "hat"), "line 1: names the column 'hat' twice"),
+        (TEXT.replace("b/3", '"b/3'), "line 4: not a row of a table: unexpected end of data"),
+        (TEXT.replace("30,", '"3\n0",').replace("dog,p2", ",p2"), "line 5: column 'label' is empty"),
         ("path,label\n", "lists no images"),
         ("", "lists no images"),
     ],
