@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.dispatch import SAVED, GroupLoad, dispatch, helpers
+from harness.dispatch import SAVED, CellLoad, GroupLoad, dispatch, helpers
 from harness.errors import HarnessError
 from harness.grid_run import GridRun
 from harness.jobs import Job
@@ -94,11 +94,11 @@ class EngineRun:
     def _joins(self, loads: Sequence[GroupLoad[Job]], units: int) -> list[Join]:
         """What comes after ``units`` in the queue, for workers that find none left."""
         count = helpers(units, self.workers.count)
-        groups = [self._joinable(load) for load in loads if len(load.cells) > 1] if count else []
-        return [Join(tuple(groups))] * count if groups else []
+        sound = [[cell for cell in load.cells if not cell.cell.fault] for load in loads] if count else []
+        groups = tuple(self._joinable(cells) for cells in sound if len(cells) > 1)
+        return [Join(groups)] * count if groups else []
 
-    def _joinable(self, load: GroupLoad[Job]) -> Joinable:
-        cells = [cell for cell in load.cells if not cell.cell.fault]
+    def _joinable(self, cells: Sequence[CellLoad[Job]]) -> Joinable:
         return Joinable(
             self.task([cell.cell for cell in cells]),
             tuple(_key(cell.cell) for cell in cells),

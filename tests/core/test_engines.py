@@ -120,6 +120,16 @@ def test_who_joins_trains_what_nobody_has_begun_to_the_same_bits(tmp_path, image
     assert {len(r) for r in rows} == {GRID8.train.epochs}
 
 
+def test_nobody_joins_cells_that_can_not_train(tmp_path, images, monkeypatch):
+    """Two groups, as many as workers, of nothing but a strategy's mistakes."""
+    points = {"harness.strategies": {"faulty": "core.test_cell_failures:Faulty"}}
+    monkeypatch.syspath_prepend(write_plugin(tmp_path / "more", "faulty-plugins", points))
+    grid = replace(GRID8, strategies=("faulty",), heads=("own", "linear"))
+    outcomes, lines = grid_on("inline", tmp_path, images, grid=grid)
+    assert [o.record["status"] for o in outcomes] == ["failed"] * 8
+    assert JOINING not in lines
+
+
 def test_who_joins_goes_where_most_waits_and_leaves_what_was_begun(tmp_path):
     """Group a: 3 + 3 + 3 wait behind a pass of 5, group b: 9 + 9 behind 8, group c: 4 + 4 behind 7.
 
