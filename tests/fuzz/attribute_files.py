@@ -68,14 +68,17 @@ def encoded(text: str) -> bytes:
 def rows_of(content: bytes, separator: str, skipped: int = 0) -> list[list[str]]:
     """All rows as pandas has them, the header one of them; raises what pandas raises.
 
-    Of a file of words between blanks each row is read for itself: a header there is shorter than its rows.
+    Of words between blanks each row is read for itself, since a header there is shorter than its rows, and
+    behind an empty line, since pandas takes a mark at the very beginning for one of byte order.
     """
     text = content.decode("utf-8-sig")
     shared: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False, "na_filter": False}
     if separator == " ":
         lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip(" \t\n\f").split("\n")[skipped:]
         return [
-            pd.read_csv(io.StringIO(line), sep=r"\s+", quoting=csv.QUOTE_NONE, **shared).iloc[0].tolist()
+            pd.read_csv(io.StringIO(f"\n{line}"), sep=r"\s+", quoting=csv.QUOTE_NONE, **shared)
+            .iloc[0]
+            .tolist()
             for line in lines
         ]
     return pd.read_csv(io.StringIO(text), sep=separator, **shared).to_numpy().tolist()

@@ -1,4 +1,5 @@
 """How Hypothesis draws here: the same cases every time, so that a change of the code is what a change shows.
+Free texts alone hold words of the modules that are loaded, and so depend on what else is collected.
 
 ``FUZZ_RANDOM=1`` draws others each time.
 """

@@ -205,4 +205,4 @@ def test_many_suites_are_read_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.campaign
 def test_many_broken_suites_are_one_line_each(tmp_path: Path) -> None:
     found = broken(tmp_path, 1500)
-    assert min(found["refused"], found["read"]) > 100
+    assert min(found["refused"], found["read"]) > 50
