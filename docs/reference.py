@@ -196,9 +196,10 @@ def exit_page() -> str:
         line = " ".join(inspect.cleandoc(found.__doc__ or "").split("\n\n")[0].split())
         codes.setdefault(found.exit_code, []).append(f"`{found.__name__}`: {line}")
     codes[5] = ["`harness check`: a figure outside its band, or one that can't be judged."]
-    codes[130] = ["Stopped by Ctrl-C (SIGINT); the same command goes on where it stopped."]
+    codes[129] = ["Stopped by SIGHUP (a closed terminal); the same `harness run` goes on where it stopped."]
+    codes[130] = ["Stopped by Ctrl-C (SIGINT); the same `harness run` goes on where it stopped."]
     codes[141] = ["Whoever read the output went away (`| head`)."]
-    codes[143] = ["Stopped by SIGTERM; the same command goes on where it stopped."]
+    codes[143] = ["Stopped by SIGTERM; the same `harness run` goes on where it stopped."]
     rows = [(f"`{code}`", "<br>".join(texts)) for code, texts in sorted(codes.items())]
     return (
         "# Exit statuses\n\nAn error is one line on standard error, with the name of the file or option at "

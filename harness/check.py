@@ -19,6 +19,7 @@ from harness.spec import Grid
 from harness.store import list_runs
 from harness.suites.claims import Cell, Claim, Finding, judge
 from harness.suites.evidence import CONDITIONS, Evidence
+from harness.verify import verify_run
 
 
 def check_claims(
@@ -93,17 +94,20 @@ def _key(outcome: Outcome) -> Cell:
 def reuse(source: Path, target: Path, device: str, threads: int | None) -> tuple[int, list[str]]:
     """Copies finished runs of ``source`` into ``target`` where code, versions, threads and device are equal.
 
-    An old result must not vouch for new code. Returns how many it took, and why it left the others.
+    An old result must not vouch for new code, nor one whose bytes aren't what was written. Returns how many
+    it took, and why it left the others.
     """
     here = environment(choose_device(device)) | {"threads": threads or default_threads()}
     taken, left = 0, []
     for run in list_runs(source):
         try:
+            if faults := verify_run(run.path).faults:
+                raise RecordError(faults[0])
             found = Evidence.read(run.path)
-            if found.failed:
-                continue
         except RecordError as error:
             left.append(str(error))
+            continue
+        if found.failed:
             continue
         before = found.conditions
         now = {key: here.get(key) for key in CONDITIONS} | {"code": _code_of(found)}

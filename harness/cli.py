@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
+from harness import stopping
 from harness.errors import HarnessError, UnknownName, UsageError
 
 COMMANDS = {
@@ -149,20 +149,13 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.default_map = _config(Path(CONFIG))
 
 
-class _Terminated(BaseException):
-    """SIGTERM, as an exception, so that locks are given back and temporary files go."""
-
-
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
-
-
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits with the documented status."""
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or os.environ.get("HARNESS_DEBUG", "") not in ("", "0", "false")
     arguments = [a for a in arguments if a != "--debug"]
-    signal.signal(signal.SIGTERM, _terminate)
+    stopping.open_streams()
+    stopping.watch(stopping.GRACE if argv is None else None)
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     if "RANK" in os.environ:
@@ -180,19 +173,24 @@ def main(argv: list[str] | None = None) -> None:
             error.show()
         code = 2 if "\n" in text else _fail(text, 2, debug)
     except (click.Abort, KeyboardInterrupt):
-        code = _fail("interrupted; the same command goes on where it stopped", 130, debug)
-    except _Terminated:
-        code = _fail("terminated; the same command goes on where it stopped", 143, debug)
-    except BrokenPipeError:
-        # The reader went away (`| head`): nothing more to say, and nothing to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _fail(f"interrupted{_what_then(arguments)}", 130, debug)
+    except stopping.Terminated as error:
+        code = _fail(f"terminated{_what_then(arguments)}", 128 + error.args[0], debug)
+    except stopping.Ended as error:
+        code = error.args[0]
+    except SystemExit:  # click's, where nobody reads the output any more
         code = 141
     except OSError as error:
-        code = _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1, debug)
+        code = _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1, debug)
     except Exception as error:
         text = f"internal error: {type(error).__name__}: {error} (--debug shows where)"
         code = _fail(error if debug else text, 1, debug)
     sys.exit(code)
+
+
+def _what_then(arguments: Sequence[str]) -> str:
+    goes_on = arguments[:1] == ["run"] and "--plan" not in arguments
+    return "; the same command goes on where it stopped" if goes_on else ""
 
 
 def _fail(error: BaseException | str, code: int, debug: bool) -> int:

@@ -160,7 +160,8 @@ class ExpectationItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         line = self.claim.row.line
-        return self.path, line - 1 if line else None, self.name
+        # pytest takes a name for a dotted one, and would show lr=0.001 as lr=0::001.
+        return self.path, line - 1 if line else None, f"expectation {self.name}"
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """A finding in a few lines; an error of the harness in one."""

@@ -20,6 +20,7 @@ import torch
 from torch import distributed
 
 from harness.errors import HarnessError, UsageError
+from harness.stopping import Ended
 
 _BUCKET = 2**25  # bytes of gradients that are sent at once
 # Whoever waits for a process that ends is told at once; a long wait is for data, or for another's lock.
@@ -169,7 +170,7 @@ def joined(device: str) -> Iterator[World]:
             _wait_until_heard(store, size)
         if status is None:
             raise
-        raise SystemExit(status) from None
+        raise Ended(status) from None
     distributed.destroy_process_group()
 
 

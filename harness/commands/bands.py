@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.check import fresh_folder, suite_and_grid, take_finished
+from harness.commands.check import run_folders, suite_and_grid
 from harness.commands.options import FiniteRange
 from harness.commands.suite_options import suite_options
 
@@ -55,9 +54,7 @@ def command(suite: str, **given: Any) -> None:
     from harness.suites.write import section, shared_digests
 
     progress = Progress(quiet=given["quiet"])
-    with tempfile.TemporaryDirectory(prefix="harness-bands-") as scratch:
-        out = fresh_folder(given["out"]) if given["out"] else Path(scratch)
-        take_finished(given, out, progress)
+    with run_folders(given, progress) as out:
         options = RunOptions(out=out, data_path=path, device=given["device"], threads=given["threads"])
         measured = measure(replace(grid, seeds=seeds), options, progress)
     runs = [run for found in measured.values() for run in found]

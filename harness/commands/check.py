@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from harness.commands.data_paths import data_path, weights_variable
 from harness.commands.options import name_and_path
 from harness.commands.suite_options import suite_options
 from harness.errors import UsageError
+from harness.stopping import Terminated
 
 if TYPE_CHECKING:
     from harness.progress import Progress
@@ -56,16 +59,28 @@ def command(suite: str, **given: Any) -> int:
     from harness.run_options import RunOptions
 
     progress = Progress(quiet=given["quiet"])
-    with tempfile.TemporaryDirectory(prefix="harness-check-") as scratch:
-        out = fresh_folder(given["out"]) if given["out"] else Path(scratch)
-        take_finished(given, out, progress)
+    with run_folders(given, progress) as out:
         options = RunOptions(out=out, data_path=path, device=given["device"], threads=given["threads"])
         findings = check_claims(wanted, grid, options, progress, overridden(grid, loaded))
     click.echo(_json(findings) if given["as_json"] else table(findings))
     return status(findings, bool(overridden(grid, loaded)))
 
 
-def fresh_folder(out: Path) -> Path:
+@contextmanager
+def run_folders(given: Mapping[str, Any], progress: Progress) -> Iterator[Path]:
+    """A fresh folder with what ``--reuse`` takes into it: ``--out``, else one that goes afterwards."""
+    with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+        out = _fresh_folder(given["out"]) if given["out"] else Path(scratch)
+        _take_finished(given, out, progress)
+        try:
+            yield out
+        except (KeyboardInterrupt, Terminated):
+            kept = f"'{out}' keeps what is done: --reuse {shlex.quote(str(out))} takes it, with another --out"
+            progress.say(kept if given["out"] else "nothing of it is kept (--out FOLDER keeps what is done)")
+            raise
+
+
+def _fresh_folder(out: Path) -> Path:
     """``out``; UsageError where it holds anything."""
     if out.exists() and any(out.iterdir()):
         raise UsageError(
@@ -76,6 +91,7 @@ def fresh_folder(out: Path) -> Path:
 
 def suite_and_grid(name: str, given: Mapping[str, Any]) -> tuple[Suite, Path | None, Grid]:
     """A suite, where its data lie, and its grid with what the options change of it."""
+    from harness.jobs import check_names
     from harness.suites import load_suite
     from harness.suites.grid import suite_grid
 
@@ -95,10 +111,14 @@ def suite_and_grid(name: str, given: Mapping[str, Any]) -> tuple[Suite, Path | N
         seeds=given.get("seed") or grid.seeds,
         train=replace(grid.train, epochs=given.get("epochs") or grid.train.epochs),
     )
+    try:
+        check_names(grid)
+    except UsageError as error:
+        raise UsageError(f"suite '{suite.file or suite.name}': {error}") from error
     return suite, data_path(data, path), grid
 
 
-def take_finished(given: Mapping[str, Any], out: Path, progress: Progress) -> None:
+def _take_finished(given: Mapping[str, Any], out: Path, progress: Progress) -> None:
     """What ``--reuse`` asks for."""
     from harness.check import reuse
 

@@ -10,6 +10,7 @@ import click
 from harness.commands.report import finished
 from harness.commands.show import find_run
 from harness.errors import UsageError
+from harness.files import write_text
 
 
 @click.command(
@@ -60,6 +61,6 @@ def command(first: str, second: str, out: Path, seeds: bool, figure: Path | None
         from reports.figures.comparison import comparison
 
         figure.parent.mkdir(parents=True, exist_ok=True)
-        figure.write_text(comparison(found).file, encoding="utf-8")
+        write_text(figure, comparison(found).file)
         if not as_json:
             click.echo(f"figure: {figure}")

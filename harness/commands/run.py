@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -212,7 +213,7 @@ def train(given: dict[str, Any], argv: tuple[str, ...], world: World | None = No
 
 
 def _where(out: Path) -> str:
-    return "" if out == Path("runs") else f" {out}"
+    return "" if out == Path("runs") else f" {shlex.quote(str(out))}"
 
 
 def _table(outcomes: Sequence[Outcome]) -> str:

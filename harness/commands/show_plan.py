@@ -11,6 +11,7 @@ import click
 
 from harness.commands.options import PluginName
 from harness.errors import UsageError
+from harness.files import write_text
 from harness.plugins import BACKBONES, SHORT_NAMES, STRATEGIES
 from harness.stage_plan import StagePlan, stage_plans
 
@@ -95,7 +96,7 @@ def command(
 
         title = f"{plan.strategy} on {backbone}"
         figure.parent.mkdir(parents=True, exist_ok=True)
-        figure.write_text(draw_plan(title, plan.stages, epochs).file, encoding="utf-8")
+        write_text(figure, draw_plan(title, plan.stages, epochs).file)
         click.echo(f"figure: {figure}")
 
 

@@ -157,4 +157,8 @@ class Faces:
             raise UsageError("the dataset 'faces' is drawn by the package and takes no path")
         if not (cache_dir() / f"faces-v{VERSION}").is_dir():
             print(f"drawing {sum(COUNTS):,} sample images, once, into {cache_dir()}", file=sys.stderr)
-        return read_celeba(faces_folder(), target or "Smiling", missing, CARD)
+        folder = faces_folder()
+        try:
+            return read_celeba(folder, target or "Smiling", missing, CARD)
+        except DataError as error:
+            raise DataError(f"{error}; without '{folder}' the sample is drawn again") from error

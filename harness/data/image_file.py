@@ -13,6 +13,7 @@ from harness.errors import DataError
 
 _START_OF_FRAME = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, Huffman-coded
 _NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
+_THINNEST = 100  # sides that differ more than so many times: the short one's size makes gigabytes of it
 _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
 
 
@@ -29,19 +30,27 @@ def decode(data: bytes, name: str) -> np.ndarray:
 
     Equal to Pillow's ``exif_transpose`` and ``convert("RGB")``; of an animation the first frame.
     16-bit grey is scaled to 8 bits, where Pillow would clip it. Raises DataError naming ``name``
-    for what can't be decoded, JPEGs with damaged data and images beyond Pillow's bound on pixels.
+    for what can't be decoded, JPEGs with damaged data, images beyond Pillow's bound on pixels and those
+    over a hundred times as long as wide.
     """
     try:
         if not data:
             raise ValueError("the file is empty")
-        if _is_plain_jpeg(data):
-            return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
-        return _decode_with_pillow(data)
+        plain = _is_plain_jpeg(data)
+        pixels = _decode_plain(data) if plain else _decode_with_pillow(data)
+        height, width = pixels.shape[:2]
+        if max(height, width) > _THINNEST * min(height, width):
+            raise ValueError(f"{width} x {height} pixels: one side is over {_THINNEST} times the other")
+        return pixels
     except Exception as error:  # a decoder of a foreign format may raise anything on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "not an image in a format that Pillow knows"
         raise DataError(f"can't decode image {name}: {reason}") from error
+
+
+def _decode_plain(data: bytes) -> np.ndarray:
+    return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
 
 
 def _check_pixels(width: int, height: int) -> None:

@@ -9,6 +9,7 @@ from string import Template
 
 from harness import plugins
 from harness.errors import UsageError
+from harness.files import write_text
 
 GROUPS = {"strategy": plugins.STRATEGIES, "backbone": plugins.BACKBONES, "dataset": plugins.DATASETS}
 EXAMPLES = {
@@ -32,7 +33,7 @@ def write_package(kind: str, name: str, out: Path) -> tuple[Path, tuple[str, ...
     except FileExistsError:
         raise UsageError(f"'{folder}' exists; nothing was written") from None
     for file, text in texts.items():
-        (folder / file).write_text(text, encoding="utf-8", newline="\n")
+        write_text(folder / file, text)
     return folder, tuple(texts)
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecordError
+from harness.suites.bands import COLLAPSE_SLACK
 from harness.suites.expect import Rates
+from harness.verdicts import COLLAPSED_SHARE
 
 # What the bits of a result depend on beside its spec.
 VERSIONS = ("python", "torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
@@ -60,6 +62,14 @@ class Evidence:
     def moved(self) -> float:
         """The largest of the stages' relative distances from where their parameters started."""
         return max(float(s["moved"] or 0.0) for s in self.record["backbone"]["stages"])
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether nearly every answer is the largest class; an accuracy alone may be its share by chance."""
+        if abs(self.figure("accuracy") - self.majority) > COLLAPSE_SLACK:
+            return False
+        answers = [sum(column) for column in zip(*self.record["test"]["confusion"], strict=True)]
+        return max(answers) >= COLLAPSED_SHARE * sum(answers)
 
     @property
     def majority(self) -> float:

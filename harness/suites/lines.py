@@ -21,6 +21,8 @@ def line_of(text: str, table: str, key: str = "") -> int | None:
             return number
         if name in owners and not keys:
             found = number
+        if not (table or keys) and key and re.split(r"[.\[]", name)[0] == key:  # a table at the top level
+            return number
     return found
 
 

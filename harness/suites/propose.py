@@ -12,7 +12,7 @@ from scipy.special import digamma, polygamma
 from scipy.stats import t as student
 
 from harness.stats import Interval
-from harness.suites.bands import COLLAPSE_SLACK, Band
+from harness.suites.bands import Band
 from harness.suites.claims import Cell, near
 from harness.suites.evidence import Evidence
 
@@ -113,8 +113,7 @@ class _Values:
     @classmethod
     def of(cls, runs: Sequence[Evidence]) -> _Values:
         done = [run for run in runs if not run.failed]
-        fell = [abs(run.figure("accuracy") - run.majority) <= COLLAPSE_SLACK for run in done]
-        stood = [run for run, collapsed in zip(done, fell, strict=True) if not collapsed]
+        stood = [run for run in done if not run.collapsed]
         good = {metric: tuple(run.figure(metric) for run in stood) for metric in MEASURED}
         images = {}
         if done:
@@ -123,7 +122,7 @@ class _Values:
                 "accuracy": record["test"]["n"],
                 "train_accuracy": sum(record["data"]["counts"]["train"]),
             }
-        return cls(good, sum(fell), images)
+        return cls(good, len(done) - len(stood), images)
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -155,6 +154,9 @@ def _proposal(
         top = 1.0 if metric in _SHARES else math.inf
         edges = _outward(max(low, 0.0), min(high, top), _DECIMALS.get(metric, 4))
         bands[metric] = Band((edges,), bool(values.collapsed))
+    if values.wanted and values.collapsed:
+        rest = ", ".join(m for m in MEASURED if m not in values.wanted)
+        left_out = (*left_out, f"{rest}: {values.collapsed} of {len(runs)} seeds collapsed")
     if len(runs) < FEWEST:
         left_out = (f"accuracy: {len(runs)} seeds are too few",)
     elif not values.wanted and values.collapsed == len(runs):

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.seal import BLANK, KEY, sealed
+from harness.store import SEALED
+
 SUITE = """name = "small"
 [data]
 name = "folder"
@@ -86,10 +89,24 @@ def test_old_runs_are_taken_only_from_the_same_code_versions_and_threads(check, 
     found = json.loads(text)
     for part, key in (("digests", "code"), ("environment", "torch"), ("environment", "threads")):
         changed = {**found, part: {**found[part], key: "other"}}
-        record.write_text(json.dumps(changed))
+        record.write_text(sealed(json.dumps({**changed, KEY: BLANK})))
         _, _, err = check(PROBE, "--reuse", "old")
         assert "0 runs reused" in err
         assert f"other {key}" in err
+
+
+@pytest.mark.parametrize("name", ["result.json", *SEALED])
+def test_a_damaged_run_is_no_evidence(check, name):
+    check(PROBE, "--out", "old")
+    (file,) = Path("old").glob(f"*/{name}")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    code, _, err = check(PROBE, "--reuse", "old")
+    assert code == 0  # trained instead
+    assert "0 runs reused" in err
+    assert "not reused: " in err
+    assert str(file) in err
 
 
 def test_measured_bands_are_written_into_the_file_and_hold(harness, site, images, tmp_path):

@@ -66,6 +66,8 @@ BAD_IMAGES = {
     "jpeg that claims 65000 x 65000": JPEG.replace(
         struct.pack(">HH", 20, 24), struct.pack(">HH", 65000, 65000)
     ),
+    "png of one column": encoded(Image.new("RGB", (1, 60_000)), "PNG"),
+    "jpeg of one row": encoded(Image.new("RGB", (60_000, 1)), "JPEG"),
     "jpeg of no height": JPEG.replace(struct.pack(">HH", 20, 24), struct.pack(">HH", 0, 24)),
     "png cut": PNG[: len(PNG) // 2],
     "png with another checksum": PNG[:45] + bytes([PNG[45] ^ 1]) + PNG[46:],

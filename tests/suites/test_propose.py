@@ -22,7 +22,10 @@ CELL = Cell("vgg_tiny", "own", "full", 1e-3, 0)
 
 def measured(*accuracies):
     """Runs of 1,000 test images, 600 of them of the largest class."""
-    return [evidence(a, test={"accuracy": a, "loss": 1 - a, "n": 1000}, data=COUNTS) for a in accuracies]
+    return [
+        evidence(a, test=evidence(a).record["test"] | {"loss": 1 - a, "n": 1000}, data=COUNTS)
+        for a in accuracies
+    ]
 
 
 def test_the_interval_is_that_of_one_more_observation():
@@ -79,11 +82,20 @@ def test_a_collapse_is_a_component_of_its_own():
     assert band.majority
     assert band.intervals[0].low > 0.85
     assert "loss" not in found.bands  # a collapse has no loss of its own
+    assert found.left_out == ("loss, train_accuracy, moved: 1 of 5 seeds collapsed",)
     (found,) = propose({CELL: measured(0.6, 0.6, 0.6)}, 0.95)
     assert (found.bands["accuracy"].majority, found.bands["accuracy"].intervals) == (True, ())
     (found,) = propose({CELL: measured(0.6, 0.6, 0.6, 0.9)}, 0.95)
     assert not found.bands
     assert found.left_out == ("accuracy: 3 of 4 seeds collapsed, too few did not",)
+
+
+def test_an_accuracy_that_is_the_largest_share_by_chance_is_no_collapse():
+    runs = measured(0.61, 0.62, 0.6)
+    runs[2].record["test"]["confusion"] = [[20, 20], [20, 40]]
+    (found,) = propose({CELL: runs}, 0.95)
+    assert found.bands.keys() == {"accuracy", "loss", "train_accuracy", "moved"}
+    assert not found.bands["accuracy"].majority
 
 
 def test_a_band_that_says_nothing_is_no_band():
