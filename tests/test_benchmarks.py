@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,22 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
 RIVALS = ("ours", "A", "B", "C", "D")
 TINY = ["--images", "60", "--epochs", "2", "--threads", "1", "--loader-workers", "0"]
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a copy of the benchmarks alone: beside the checkout's they would be imported with
-    its ``harness``, which must not stand in for an installed one.
-    """
-    folder = tmp_path_factory.mktemp("package")
-    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
+def package(benchmarks: Path) -> Iterator[Path]:
+    """The folder of the benchmarks, with a cache of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        patch.setenv("HARNESS_CACHE", str(folder / "cache"))
-        yield folder
+        patch.setenv("HARNESS_CACHE", str(benchmarks / "cache"))
+        yield benchmarks
 
 
 @pytest.fixture(scope="module")

@@ -223,7 +223,8 @@ def test_a_killed_process_is_named_with_its_signal(capfd, monkeypatch, tmp_path,
         "gone.touch()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    monkeypatch.chdir(tmp_path)  # python -m finds that one first
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # python -m finds that one first
     assert launch.launch(2, ()) == 1
     line = capfd.readouterr().err
     assert line.startswith("harness: process 1 was killed by SIGKILL")

@@ -5,7 +5,6 @@ import random
 
 import pytest
 
-from benchmarks.scheduler import bound, lines, ten_thousand
 from harness.dispatch import CellLoad, GroupLoad, dispatch, helpers
 from harness.simulation import EPOCHS, Task, Training, simulate, tasks
 
@@ -111,11 +110,13 @@ def test_without_noise_or_loss_it_is_what_dispatch_says(seed):
         pytest.param(512, 40, 0, 0.3, marks=pytest.mark.slow),
     ],
 )
-def test_ten_thousand_cells(workers, lose, join, spread):
+def test_ten_thousand_cells(benchmarks, workers, lose, join, spread):
     """Each cell ends once; a lost worker costs what it had of a pass and of an epoch, and not more.
 
     With workers that help others when no unit is left for them, and without, which ends later.
     """
+    from benchmarks.scheduler import bound, ten_thousand
+
     loads = ten_thousand()
     cells = [cell for load in loads for cell in load.cells]
     plan = dispatch(loads, workers)
@@ -150,8 +151,10 @@ def test_ten_thousand_cells(workers, lose, join, spread):
     assert sum(found.busy) <= 1.04 * sum(alone.busy)
 
 
-def test_the_table_of_rules():
+def test_the_table_of_rules(benchmarks):
     """Joining ends sooner than units alone and takes less work than finer ones, with and without losses."""
+    from benchmarks.scheduler import lines
+
     _, _, *rows = (line.strip("| ").split(" | ") for line in lines([8], 2))
     assert len(rows) == 3
     for _, _, *figures in rows:

@@ -85,6 +85,8 @@ class World:
         self.things = root / "things"
         self.things.mkdir()
         _images(self.things)
+        # Alone: beside the checkout's they would be imported with its harness, not the installed one.
+        shutil.copytree(ROOT / "benchmarks", root / "project" / "benchmarks")
         self.weights = _weights(root / "weights")
         (self.things / "resnet18.safetensors").symlink_to(self.weights["HARNESS_RESNET18_WEIGHTS"])
         self.env = self._environment()
@@ -132,7 +134,9 @@ class World:
         """Runs a shell script in ``folder``; AssertionError with what it printed where it fails."""
         with self._shims(folder) as path:
             env = self.env | {"PATH": path, "SHOWN_SITE": str(folder / ".site")}
-            env["PYTHONPATH"] = os.pathsep.join(filter(None, [env["SHOWN_SITE"], env.get("PYTHONPATH", "")]))
+            env["PYTHONPATH"] = os.pathsep.join(
+                filter(None, [env["SHOWN_SITE"], str(self.root / "project"), env.get("PYTHONPATH", "")])
+            )
             done = subprocess.run(
                 ["sh", "-e", "-c", filled(script)], cwd=folder, env=env, capture_output=True, text=True,
                 timeout=600, stdin=subprocess.DEVNULL, check=False,
