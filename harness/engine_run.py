@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from harness.run_options import RunOptions
 from harness.runtime import default_threads
 from harness.store import RESULT
 from harness.units import CellKey, Join, Joinable, TrainUnit, UnitTask
-from harness.work import Need, Unit, Workers
+from harness.work import Engine, Need, Unit, Workers
 
 TrainJobs = Callable[[Sequence[Job]], set[str]]
+Opening = Callable[[GridRun, RunOptions, TrainUnit], AbstractContextManager[TrainJobs]]
 
 _LOOK = 0.2  # seconds between looks at the run folders
 _LOOKING = 0.05  # of the time may go into looks
@@ -38,6 +39,15 @@ _CARRIED = ("TORCH_HOME", "HF_HOME")  # beside what begins with HARNESS_
 def opened(run: GridRun, options: RunOptions, train: TrainUnit) -> Iterator[TrainJobs]:
     """What trains jobs, and returns the names of those it trained: this process or an engine's workers."""
     engine, name = load_engine(options.engine)
+    with opened_on(engine, name, run, options, train) as jobs:
+        yield jobs
+
+
+@contextmanager
+def opened_on(
+    engine: Engine, name: str, run: GridRun, options: RunOptions, train: TrainUnit
+) -> Iterator[TrainJobs]:
+    """The same for an engine that is at hand; ``name`` is what it is called in what is said."""
     threads = options.threads or default_threads()
     with engine.open(Need(threads, options.device, options.out.absolute())) as workers:
         if workers.count:

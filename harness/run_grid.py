@@ -12,7 +12,7 @@ from typing import Any
 from harness import runtime
 from harness.assist import assist
 from harness.data.prepare import prepare_data
-from harness.engine_run import TrainJobs, opened
+from harness.engine_run import Opening, TrainJobs, opened
 from harness.errors import DataError, Locked
 from harness.feature_keys import Conditions
 from harness.grid_run import GridRun, settled
@@ -42,12 +42,14 @@ def run_grid(
     options: RunOptions,
     progress: Progress,
     follow: Callable[[Iterable[Path]], object] = lambda folders: None,
+    opening: Opening = opened,
 ) -> list[Outcome]:
     """Trains every cell of ``grid`` that isn't done; returns all of them in the grid's order.
 
-    ``follow`` is given the folders of all cells before the first trains. A cell that fails is recorded as
-    failed and the others go on. Raises Locked where another process holds a cell and ``options.wait`` is
-    false. In processes other than rank 0 of ``options.world`` nothing is written, nor returned.
+    ``follow`` is given the folders of all cells before the first trains; ``opening`` opens what trains them.
+    A cell that fails is recorded as failed and the others go on. Raises Locked where another process holds a
+    cell and ``options.wait`` is false. In processes other than rank 0 of ``options.world`` nothing is
+    written, nor returned.
     """
     run, jobs = prepare(grid, options, progress)
     if options.world.rank:
@@ -64,7 +66,7 @@ def run_grid(
     trained: set[str] = set()
     try:
         if todo:
-            with opened(run, options, train_unit) as train:
+            with opening(run, options, train_unit) as train:
                 _train(train, todo, trained, options, progress)
     except BaseException as stopped:
         if not isinstance(stopped, Exception):  # Ctrl-C and the like

@@ -47,6 +47,7 @@ LIGHT = (
     "engines.local_worker",
     "engines.ray",
     "engines.slurm",
+    "engines.trials",
 )
 
 

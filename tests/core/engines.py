@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from core.small import Small
 from harness import run_cell
-from harness.contracts import Ended, Need, Stop, Unit
+from harness.contracts import Ended, Need, Unit
 from harness.trainer import EpochState
 
 DEADLY = "HARNESS_DEADLY"  # a folder for notes, the process that is spared, how often others die
@@ -48,16 +48,6 @@ class Inline:
                 yield Ended(unit, lost="it had to be")
             else:
                 yield Ended(unit, stop=pickle.loads(pickle.dumps(unit))())
-
-
-@dataclass(frozen=True)
-class Stops:
-    """A unit that only says what stopped it."""
-
-    cells: tuple[str, ...]
-
-    def __call__(self) -> Stop:
-        return Stop(" ".join(self.cells), 3)
 
 
 class Deadly(Small):

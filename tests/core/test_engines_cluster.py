@@ -11,7 +11,7 @@ import pytest
 
 from core.engines import deaths, spare
 from core.small import write_plugin
-from core.test_engines import COMMAND, GRID8, TESTS, alive, children, grid_on, until
+from core.test_engines import COMMAND, GRID8, TESTS, alive, children, grid_on, killed, until
 from core.test_run import GRID, results, run
 from harness.errors import HarnessError
 from harness.plugins import load_engine
@@ -113,7 +113,7 @@ def test_a_stopped_command_says_so_and_takes_its_cluster_with_it(tmp_path, image
         "--epochs", "100000", "--threads", "1", "--device", "cpu", "--out", out,
         "--engine", "ray[workers=1]",
     )  # fmt: skip
-    assert until(lambda: list(out.glob("*/history.jsonl")), 120), process.stderr.read()
+    assert until(lambda: list(out.glob("*/history.jsonl")), 120), killed(process)
     started = children(process.pid)
     assert started
     process.send_signal(sent)

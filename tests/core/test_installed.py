@@ -56,12 +56,35 @@ def test_they_are_listed(use):
     assert re.search(r"^my_strategy +my-strategy-strategy +\S", strategies, re.M)
     assert re.search(r"^head_only +transfer-harness +\S", strategies, re.M)
     assert re.search(r"^my_backbone +my-backbone-backbone", use(*HARNESS, "list", "backbones"), re.M)
+    assert re.search(
+        r"^fresh_process +harness-every-other-block +a fresh", use(*HARNESS, "list", "engines"), re.M
+    )
     assert re.search(r"^my_dataset +my-dataset-dataset +\S", use(*HARNESS, "list", "datasets"), re.M)
 
 
 def test_a_third_partys_strategy_runs(use):
     words = ("run", "--strategy", "every_other_block", "--limit", "200", "--epochs", "1", "--threads", "1")
     assert "every_other_block[step=2,scale=1.0]" in use(*HARNESS, *words)
+
+
+def test_a_third_partys_engine_runs(use):
+    words = (
+        "run",
+        "--strategy",
+        "head_only",
+        "--lr",
+        "1e-3",
+        "--lr",
+        "1e-2",
+        "--limit",
+        "200",
+        "--epochs",
+        "1",
+    )
+    output = use(
+        *HARNESS, *words, "--threads", "1", "--out", "on-engine", "--engine", "fresh_process[retries=1]"
+    )
+    assert output.count("vgg_tiny head_only") == 2
 
 
 def test_new_packages_run(use):

@@ -109,6 +109,7 @@ class World:
             "HARNESS_RUN_THREADS": "1",
             "HARNESS_RUN_BATCH_SIZE": "32",
             "HF_HUB_OFFLINE": "1",
+            "HF_HUB_CACHE": str(_hub(self.root / "hub", self.things / "train.parquet")),
             "TORCH_HOME": str(self.root / "torch"),
         }  # fmt: skip
 
@@ -225,8 +226,18 @@ def _parquet(place: Path, samples: list[tuple[str, str, str]]) -> None:
         "label": [label for _, label, _ in samples],
     })  # fmt: skip
     (place / "FOLDER").mkdir()
-    for file in ("train.parquet", "FILE.parquet", "FOLDER/part-0.parquet"):
+    for file in ("train.parquet", "FILE.parquet", "photos.parquet", "FOLDER/part-0.parquet"):
         pq.write_table(table, place / file)
+
+
+def _hub(cache: Path, file: Path) -> Path:
+    """The cache of ``huggingface_hub`` as the download of a dataset leaves it."""
+    dataset, commit = cache / "datasets--OWNER--NAME", "01234567" * 5
+    (dataset / "refs").mkdir(parents=True)
+    (dataset / "refs" / "REVISION").write_text(commit)
+    (dataset / "snapshots" / commit).mkdir(parents=True)
+    shutil.copy(file, dataset / "snapshots" / commit / "data.parquet")
+    return cache
 
 
 def _weights(place: Path) -> dict[str, str]:
