@@ -110,11 +110,11 @@ class Beating(Trial):
 class Fragile:
     """``unit``, whose worker is killed the first time: after a cell's first epochs, or else at its end.
 
-    ``runs`` is where its run folders are.
+    ``note`` is a file that isn't there yet, ``runs`` where its run folders are.
     """
 
     unit: Unit
-    folder: Path
+    note: Path
     runs: Path
 
     @property
@@ -122,10 +122,9 @@ class Fragile:
         return self.unit.cells
 
     def __call__(self) -> Stop | None:
-        note = self.folder / f"killed-{self.cells[0]}"
-        if note.exists():
+        if self.note.exists():
             return self.unit()
-        note.touch()
+        self.note.touch()
         threading.Thread(target=self._die_in_the_middle, daemon=True).start()
         self.unit()
         die()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -115,7 +116,11 @@ class _KillingWorkers:
     beside: int
 
     def run(self, units: Sequence[Unit]) -> Iterator[Ended | None]:
-        return self.workers.run([Fragile(unit, self.notes, self.runs) for unit in units])
+        # Not by their cells: a unit that joins others has none of its own.
+        notes = [self.notes / f"killed-{uuid4().hex}" for _ in units]
+        return self.workers.run(
+            [Fragile(unit, note, self.runs) for unit, note in zip(units, notes, strict=True)]
+        )
 
 
 def _on_engine(engine: Engine, what: str, out: Path, images: Path, progress: Progress) -> None:
