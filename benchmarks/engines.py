@@ -26,7 +26,7 @@ from harness.progress import Progress
 from harness.run_grid import prepare, run_grid, train_unit
 from harness.run_options import RunOptions
 from harness.spec import DataSpec, Grid, TrainSpec
-from harness.work import Need, Unit, Workers
+from harness.work import Again, Need, Unit, Workers
 
 QUIET = Progress(quiet=True)
 
@@ -77,6 +77,8 @@ def measured(text: str, cells: int, threads: int, folder: Path) -> Cost:
 def _run(workers: Workers, units: Sequence[Unit]) -> float:
     began = time.perf_counter()
     for ended in workers.run(units):
+        if isinstance(ended, Again):
+            raise SystemExit(ended.reason)
         if ended and (ended.lost or ended.stop):
             raise SystemExit(ended.lost or str(ended.stop))
     return time.perf_counter() - began

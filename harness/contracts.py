@@ -30,7 +30,7 @@ from harness.recipes import (
 )
 from harness.stage_info import ParameterInfo, Role, StageInfo, body_blocks
 from harness.tracked import Held, TrackedEnd, TrackedEpoch, TrackedRun
-from harness.work import Ended, Engine, Need, Stop, Unit, Workers
+from harness.work import Again, Ended, Engine, Need, Stop, Unit, Workers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UNSTATED",
     "Adaptation",
+    "Again",
     "Backbone",
     "ConvLora",
     "DataCard",

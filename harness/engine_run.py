@@ -21,7 +21,7 @@ from harness.run_options import RunOptions
 from harness.runtime import default_threads
 from harness.store import RESULT
 from harness.units import CellKey, Join, Joinable, TrainUnit, UnitTask
-from harness.work import Engine, Need, Unit, Workers
+from harness.work import Again, Ended, Engine, Need, Unit, Workers
 
 TrainJobs = Callable[[Sequence[Job]], set[str]]
 Opening = Callable[[GridRun, RunOptions, TrainUnit], AbstractContextManager[TrainJobs]]
@@ -123,8 +123,10 @@ class EngineRun:
         lost, waiting = [], len(units)
         tasks: list[Unit] = [*(self.task(jobs) for jobs in units), *joins]
         for ended in self.workers.run(tasks):
-            watch.look(in_time=ended is None)
-            if ended is not None:
+            watch.look(in_time=not isinstance(ended, Ended))
+            if isinstance(ended, Again):
+                self._say_again(ended)
+            elif ended is not None:
                 if ended.stop is not None:
                     error = HarnessError(ended.stop.text)
                     error.exit_code = ended.stop.code
@@ -135,6 +137,11 @@ class EngineRun:
             if not waiting and watch.jobs.keys() == watch.ended:
                 break  # what may still start would find nothing to join
         return watch.left(lost)
+
+    def _say_again(self, lost: Again) -> None:
+        count = len(lost.unit.cells)
+        what = f"a unit of {count} cell{'s' if count > 1 else ''}" if count else "one that helps others"
+        self.run.progress.say(f"{what}: {lost.reason}; attempt {lost.attempt} of {lost.attempts}")
 
     def task(self, jobs: Sequence[Job]) -> UnitTask:
         """Jobs of one group as a unit."""

@@ -13,7 +13,7 @@ from harness import runtime
 from harness.assist import assist
 from harness.data.prepare import prepare_data
 from harness.engine_run import Opening, TrainJobs, opened
-from harness.errors import DataError, Locked
+from harness.errors import DataError, HarnessError, Locked
 from harness.feature_keys import Conditions
 from harness.grid_run import GridRun, settled
 from harness.jobs import Job, check_names, plan_jobs
@@ -26,6 +26,8 @@ from harness.progress import Progress
 from harness.run_options import RunOptions
 from harness.spec import DataSpec, Grid, TrainSpec
 from harness.store import RunFolder
+
+_VAIN = 3  # times that an engine may end and leave the same cells
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,16 @@ def _train(
     train: TrainJobs, todo: list[Job], trained: set[str], options: RunOptions, progress: Progress
 ) -> None:
     """Until every cell of ``todo`` is settled; ``trained`` takes the names of those trained here."""
+    vain = 0
     while todo:
+        before = len(todo)
         trained |= train(todo)
         todo = [job for job in todo if not (settled(job.folder) or job.folder.name in trained)]
         if todo and not options.wait:
             raise Locked(f"{len(todo)} cells are being trained by another process: {todo[0].folder.name}")
+        vain = vain + 1 if len(todo) == before and todo[0].folder.free() else 0
+        if vain == _VAIN:
+            raise HarnessError(f"{len(todo)} cells aren't trained, though the engine ended as if they were")
         if todo:
             progress.say(f"{todo[0].spec.label}: another process trains it, waiting for that")
             todo[0].folder.lock(wait=True)

@@ -54,6 +54,16 @@ class Ended:
     lost: str = ""
 
 
+@dataclass(frozen=True)
+class Again:
+    """A unit whose worker was lost and that is run again: why, and which of how many attempts that is."""
+
+    unit: Unit
+    reason: str
+    attempt: int
+    attempts: int
+
+
 class Workers(Protocol):
     """Workers that are there. ``beside`` is how many of them may share one machine's memory.
 
@@ -63,11 +73,12 @@ class Workers(Protocol):
     count: int
     beside: int
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Ended | None]:
+    def run(self, units: Sequence[Unit]) -> Iterator[Ended | Again | None]:
         """Runs units, in this order as workers come free, and yields each when it has ended.
 
-        A unit whose worker is lost is run again, a limited number of times. None is yielded whenever
-        nothing has ended for a moment, so that the caller can look at the run folders.
+        A unit whose worker is lost is run again, a limited number of times; to yield that too lets the
+        caller say it. None is yielded whenever nothing has ended for a moment, so that the caller can look at
+        the run folders.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import ClassVar
 
 from harness.engines.frames import receive, send
 from harness.errors import UsageError
-from harness.work import Ended, Need, Stop, Unit
+from harness.work import Again, Ended, Need, Stop, Unit
 
 _LOOK = 0.1  # seconds without news until the caller gets a turn
 _PATIENCE = 10.0  # seconds that a worker has to put its locks away
@@ -70,12 +71,12 @@ class LocalWorkers:
     retries: int
     gpus: tuple[str, ...]
     _waiting: deque[tuple[Unit, int]] = field(default_factory=deque)
-    _ended: queue.Queue[Ended] = field(default_factory=queue.Queue)
+    _ended: queue.Queue[Ended | Again] = field(default_factory=queue.Queue)
     _processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _starting: threading.Lock = field(default_factory=threading.Lock)
     _closed: bool = False
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Ended | None]:
+    def run(self, units: Sequence[Unit]) -> Iterator[Ended | Again | None]:
         """See :class:`~harness.work.Workers`."""
         self._waiting.extend((unit, 0) for unit in units)
         threads = [
@@ -91,7 +92,7 @@ class LocalWorkers:
             except queue.Empty:
                 yield None
                 continue
-            left -= 1
+            left -= isinstance(ended, Ended)
             yield ended
         for thread in threads:
             thread.join()
@@ -110,6 +111,7 @@ class LocalWorkers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            _close(process)
 
     def _serve(self, number: int) -> None:
         """One thread's work: units for one process, started anew when it is lost."""
@@ -123,6 +125,7 @@ class LocalWorkers:
             except (EOFError, OSError) as error:
                 reason = self._death(number, error)
                 if lost < self.retries:
+                    self._ended.put(Again(unit, reason, lost + 2, self.retries + 1))
                     self._waiting.appendleft((unit, lost + 1))
                 else:
                     self._ended.put(Ended(unit, lost=reason))
@@ -159,10 +162,22 @@ class LocalWorkers:
         process = self._processes.pop(number, None)
         if process is None:
             return f"no worker could be started: {error}"
-        for stream in (process.stdin, process.stdout):
-            with suppress(OSError):  # what was written to it and not read
-                stream.close()  # type: ignore[union-attr]
+        _close(process)
         code = process.wait()
-        return (
-            f"its worker was ended by signal {-code}" if code < 0 else f"its worker ended with status {code}"
-        )
+        if code >= 0:
+            return f"its worker ended with status {code}"
+        why = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+        return f"its worker was ended by {_name(-code)}{why}"
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        with suppress(OSError):  # what was written to it and not read
+            stream.close()  # type: ignore[union-attr]
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of real time
+        return f"signal {number}"

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ _OBJECTS = 100 * 2**20  # bytes for Ray's object store; units are small, results
 _HINT = (
     "; its token is looked for in RAY_AUTH_TOKEN and ~/.ray/auth_token (RAY_AUTH_MODE=disabled: it has none)"
 )
+_REASON = 160  # characters of what Ray says, before the hint
 _TOKEN = Path("~/.ray/auth_token")  # where Ray itself looks
 
 
@@ -82,7 +84,8 @@ class Ray:
             )
         except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             where = "a Ray cluster can't be started here" if own else f"no Ray cluster answers at '{address}'"
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = shorten(said, _REASON, placeholder=" ...")
             hint = "" if own else _HINT
             raise HarnessError(f"{where}: {reason}{hint}") from error
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from harness.errors import UsageError
-from harness.work import Ended, Need, Stop, Unit
+from harness.work import Again, Ended, Need, Stop, Unit
 
 _FOLDER = ".slurm"  # beside the run folders: what was submitted, and the jobs' output
 _LOOK = 0.2  # seconds between looks at jobs
@@ -95,7 +96,7 @@ class SlurmWorkers:
     retries: int
     _running: dict[Any, tuple[Unit, int]] = field(default_factory=dict)
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Ended | None]:
+    def run(self, units: Sequence[Unit]) -> Iterator[Ended | Again | None]:
         """See :class:`~harness.work.Workers`."""
         waiting = deque((unit, 0) for unit in units)
         while waiting or self._running:
@@ -105,6 +106,7 @@ class SlurmWorkers:
                 unit, lost = self._running.pop(job)
                 found = self._ended(job, unit)
                 if found.lost and lost < self.retries:
+                    yield Again(unit, found.lost, lost + 2, self.retries + 1)
                     waiting.appendleft((unit, lost + 1))
                 else:
                     yield found
@@ -149,4 +151,7 @@ class _Requeued:
 
 
 def _last_line(error: Exception) -> str:
-    return (str(error).strip(" \n-").splitlines() or [type(error).__name__])[-1]
+    """Of the trace, which submitit puts between two rules, before the paths of a job's output."""
+    parts = re.split(r"^-{5,}$", str(error), flags=re.MULTILINE)
+    trace = parts[1] if len(parts) > 2 else str(error)
+    return (trace.strip().splitlines() or [type(error).__name__])[-1]

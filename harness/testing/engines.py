@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from harness.contracts import Ended, Engine, Need, Unit, Workers
+from harness.contracts import Again, Ended, Engine, Need, Unit, Workers
 from harness.engines.trials import BEAT, TURN, Beating, Dying, Stopping, Trial, Waiting, here
 from harness.testing.claims import attempt, require, require_words
 from harness.testing.grids import check_grid
@@ -125,6 +125,8 @@ class _Trials:
                     (self.folder / TURN).touch()
                     limit.check()
                     continue
+                if isinstance(ended, Again):
+                    continue
                 require(isinstance(ended, Ended), f"{self.who}: run() yielded {ended!r}, no Ended")
                 cells = ended.unit.cells
                 require(cells in given, f"{self.who}: run() yielded {cells}, which it wasn't given")
@@ -134,7 +136,7 @@ class _Trials:
         require(not missing, f"{self.who}: run() ended without having yielded: {', '.join(missing)}")
         return found
 
-    def _yielded(self, workers: Workers, units: Sequence[Unit]) -> Iterator[Ended | None]:
+    def _yielded(self, workers: Workers, units: Sequence[Unit]) -> Iterator[Ended | Again | None]:
         """What ``run`` yields; what it raises says what it should have done."""
         running = iter(workers.run(units))
         while True:

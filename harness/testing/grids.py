@@ -14,12 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from harness.contracts import Ended, Engine, Need, Unit, Workers
-from harness.engine_run import TrainJobs, opened_on
+from harness.contracts import Again, Ended, Engine, Need, Unit, Workers
+from harness.engine_run import opened_on
 from harness.engines.trials import Fragile
 from harness.errors import HarnessError
-from harness.grid_run import GridRun
-from harness.jobs import Job
 from harness.progress import Progress
 from harness.rerun import Rerun
 from harness.run_grid import run_grid
@@ -27,10 +25,8 @@ from harness.run_options import RunOptions
 from harness.spec import DataSpec, Grid, TrainSpec
 from harness.store import RunFolder, list_runs
 from harness.testing.claims import require
-from harness.units import TrainUnit
 
 _IMAGES = 40
-_ROUNDS = 5
 _SIZE = 64
 _GRID = Grid(
     data=DataSpec("folder"),
@@ -115,7 +111,7 @@ class _KillingWorkers:
     count: int
     beside: int
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Ended | None]:
+    def run(self, units: Sequence[Unit]) -> Iterator[Ended | Again | None]:
         # Not by their cells: a unit that joins others has none of its own.
         notes = [self.notes / f"killed-{uuid4().hex}" for _ in units]
         return self.workers.run(
@@ -125,27 +121,9 @@ class _KillingWorkers:
 
 def _on_engine(engine: Engine, what: str, out: Path, images: Path, progress: Progress) -> None:
     try:
-        run_grid(_GRID, _options(out, images), progress, opening=partial(_opened, engine, what))
+        run_grid(_GRID, _options(out, images), progress, opening=partial(opened_on, engine, "in a check"))
     except HarnessError as error:
         raise AssertionError(f"{what} raised {type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def _opened(
-    engine: Engine, what: str, run: GridRun, options: RunOptions, train: TrainUnit
-) -> Iterator[TrainJobs]:
-    """An engine that leaves cells undone would be given them for ever."""
-    rounds = 0
-
-    def counted(jobs: Sequence[Job]) -> set[str]:
-        nonlocal rounds
-        rounds += 1
-        left = ", ".join(job.folder.name for job in jobs)
-        require(rounds <= _ROUNDS, f"{what}: its units were yielded, and cells aren't trained: {left}")
-        return trained(jobs)
-
-    with opened_on(engine, "in a check", run, options, train) as trained:
-        yield counted
 
 
 def _here(grid: Grid, out: Path, images: Path) -> list[RunFolder]:

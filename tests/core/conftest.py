@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,3 +95,17 @@ def harness(
 
     yield run
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Ray with a token, as the engine has it; the same in every test, since Ray reads it once."""
+    for name, value in {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+    }.items():
+        monkeypatch.setenv(name, value)  # before it is imported
+    found = pytest.importorskip("ray", reason="the extra ray isn't installed")
+    yield found
+    found.shutdown()

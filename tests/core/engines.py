@@ -33,6 +33,7 @@ class Inline:
     beside: int = 2
     loses: str = "nothing"
     raises: str = ""
+    lies: bool = False
     joins_first: bool = False  # as a cluster may that keeps no order
 
     @contextlib.contextmanager
@@ -44,7 +45,9 @@ class Inline:
         for unit in sorted(units, key=lambda unit: bool(unit.cells)) if self.joins_first else units:
             yield None
             joined = [cell for group in getattr(unit, "groups", ()) for cell in group.unit.cells]
-            if any(self.loses in cell for cell in (*unit.cells, *joined)):
+            if self.lies:
+                yield Ended(unit)
+            elif any(self.loses in cell for cell in (*unit.cells, *joined)):
                 yield Ended(unit, lost="it had to be")
             else:
                 yield Ended(unit, stop=pickle.loads(pickle.dumps(unit))())

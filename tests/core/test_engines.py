@@ -1,5 +1,6 @@
 """Grids on engines: the same bits wherever they run, and a reason for what is lost."""
 
+import re
 import signal
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ from harness.units import Join, Joinable, UnitTask
 from harness.work import Engine
 
 TESTS = Path(__file__).parents[1]
+KILLED = "its worker was ended by SIGKILL, perhaps for want of memory"
 GRID8 = replace(GRID, seeds=(0, 1))
 
 
@@ -105,6 +107,11 @@ def test_a_lost_unit_is_tried_cell_by_cell_and_what_is_lost_again_fails_with_the
     assert all(o.trained for o in outcomes)
     healed, _ = grid_on("inline", tmp_path, images)
     assert results(healed) == results(run(GRID8, tmp_path / "here", images))
+
+
+def test_an_engine_that_leaves_what_it_says_is_done_is_not_asked_for_ever(tmp_path, images):
+    with pytest.raises(HarnessError, match="8 cells aren't trained, though the engine ended"):
+        grid_on("inline[lies=true]", tmp_path, images)
 
 
 def test_who_joins_trains_what_nobody_has_begun_to_the_same_bits(tmp_path, images, monkeypatch):
@@ -213,11 +220,12 @@ def test_local_workers_that_kill_themselves_end_with_the_same_bits(tmp_path, ima
 def test_a_cell_that_kills_every_worker_fails_and_the_others_are_trained(tmp_path, images, monkeypatch):
     grid = replace(GRID, backbones=("deadly",), strategies=("last_block",), seeds=(0, 1))
     spare(monkeypatch, tmp_path / "notes", 99)
-    outcomes, _ = grid_on("local[workers=2,retries=1]", tmp_path, images, grid=grid)
+    outcomes, lines = grid_on("local[workers=2,retries=1]", tmp_path, images, grid=grid)
+    assert any(re.fullmatch(rf"a unit of \d cells?: {KILLED}; attempt 2 of 2", line) for line in lines), lines
     for outcome in outcomes:
         odd = outcome.record["spec"]["seed"] == 1
         assert outcome.record["status"] == ("failed" if odd else "done")
-        assert not odd or outcome.record["error"] == "its worker was ended by signal 9"
+        assert not odd or outcome.record["error"] == KILLED
 
 
 COMMAND = """

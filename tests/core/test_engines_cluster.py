@@ -1,6 +1,7 @@
 """Real Ray clusters and submitit's executors: workers and nodes that are lost, the same bits as here."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,20 +28,6 @@ def site(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(TESTS)]))  # of nodes and jobs
     return folder
-
-
-@pytest.fixture
-def ray(monkeypatch):
-    """Ray with a token, as the engine has it, for clusters that tests start themselves."""
-    for name, value in {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
-    }.items():
-        monkeypatch.setenv(name, value)  # before it is imported
-    found = pytest.importorskip("ray", reason="the extra ray isn't installed")
-    yield found
-    found.shutdown()
 
 
 @pytest.mark.slow
@@ -185,6 +172,14 @@ def test_what_slurm_is_asked_for(tmp_path, monkeypatch, submitit):
         assert f"#SBATCH --{line}\n" in script, script
 
 
+def test_why_a_job_can_not_run_its_unit_is_the_end_of_its_trace(tmp_path, submitit):
+    engine, _ = load_engine("slurm[cluster=local]")
+    with engine.open(Need(1, "cpu", tmp_path)) as workers:
+        (ended,) = filter(None, workers.run([_Nothing(("a",), raises=True)]))
+    assert ended.stop is not None
+    assert re.fullmatch(r"job \d+ can't run the unit: ZeroDivisionError: division by zero", ended.stop.text)
+
+
 def test_a_job_that_is_preempted_is_queued_again_with_its_unit(submitit):
     from harness.engines.slurm import _Requeued
 
@@ -195,11 +190,11 @@ def test_a_job_that_is_preempted_is_queued_again_with_its_unit(submitit):
 
 
 class _Nothing:
-    def __init__(self, cells):
-        self.cells = cells
+    def __init__(self, cells, raises=False):
+        self.cells, self.raises = cells, raises
 
     def __call__(self):
-        return None
+        return 1 / 0 if self.raises else None
 
 
 def test_an_engine_is_refused_where_there_is_no_slurm(tmp_path, monkeypatch, submitit):
