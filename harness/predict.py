@@ -6,6 +6,8 @@ import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from html import escape
+from itertools import islice
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from harness.features import BATCH
 from harness.metrics import probabilities
 from harness.trained import TrainedRun
 
+_SHOWN = 10  # images that a notebook shows
 _Loaded = tuple[torch.Tensor, dict[int, DataError]]
 
 
@@ -48,6 +51,17 @@ class Predictions:
         order = np.argsort(-self.logits, axis=1, kind="stable")[:, :k]
         for path, row, best in zip(self.paths, shares, order, strict=True):
             yield path, [(self.class_names[i], float(row[i])) for i in best]
+
+    def _repr_html_(self) -> str:
+        """The first images with their most probable class."""
+        rows = "".join(
+            f"<tr><td>{escape(path)}</td><td>{escape(name)}</td><td>{100 * share:.2f} %</td></tr>"
+            for path, ((name, share),) in islice(self.top(1), _SHOWN)
+        )
+        more = len(self.paths) - _SHOWN
+        notes = [f"{more} more"] * (more > 0) + [f"{len(self.failed)} left out"] * bool(self.failed)
+        head = "<tr><th>image</th><th>class</th><th>probability</th></tr>"
+        return f"<table>{head}{rows}</table>{', '.join(notes)}"
 
 
 def predict(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,18 +149,19 @@ def _csv(run: str, found: Predictions, top: int | None, say: Rules) -> str:
     if top is None:
         writer.writerow(["path", "prediction", *(f"p:{name}" for name in found.class_names)])
         for path, index, row in zip(found.paths, found.classes, found.probabilities, strict=True):
-            writer.writerow([path, found.class_names[index], *(repr(float(p)) for p in row)])
+            writer.writerow([_text(path), found.class_names[index], *(repr(float(p)) for p in row)])
         return out.getvalue()
     count = min(top, len(found.class_names))
     writer.writerow(["path", *(f"{name}{i}" for i in range(1, count + 1) for name in ("class", "p"))])
     for path, best in found.top(top):
-        writer.writerow([path, *(cell for name, share in best for cell in (name, repr(share)))])
+        writer.writerow([_text(path), *(cell for name, share in best for cell in (name, repr(share)))])
     return out.getvalue()
 
 
 def _json(run: str, found: Predictions, top: int | None, say: Rules) -> str:
     images: Iterable[Mapping[str, object]] = (
-        {"path": path, "prediction": best[0][0], "probabilities": dict(best)} for path, best in found.top(top)
+        {"path": _text(path), "prediction": best[0][0], "probabilities": dict(best)}
+        for path, best in found.top(top)
     )
     content = {
         "run": run,
@@ -167,9 +169,14 @@ def _json(run: str, found: Predictions, top: int | None, say: Rules) -> str:
         "labels": say.labels,
         "not_for": say.not_for,
         "images": list(images),
-        "failed": [{"path": path, "reason": reason} for path, reason in found.failed.items()],
+        "failed": [{"path": _text(path), "reason": _text(reason)} for path, reason in found.failed.items()],
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _text(name: str) -> str:
+    r"""A file's name as Unicode: bytes that aren't UTF-8 as ``\xff``, so that names stay apart."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 _FORMATS: Mapping[str, Callable[[str, Predictions, int | None, Rules], str]] = {

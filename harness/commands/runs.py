@@ -22,12 +22,14 @@ def command() -> None:
     """List or remove run folders."""
 
 
-@command.command("ls", epilog="Example: harness runs ls --out runs")
+@command.command("ls", epilog="Example: harness runs ls; harness runs ls experiments/runs")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
 @_OUT
-def ls(out: Path) -> None:
-    """List runs with their status and test accuracy."""
+def ls(folder: Path | None, out: Path) -> None:
+    """List the runs in FOLDER, else in --out, with their status and test accuracy."""
     from harness.store import list_runs
 
+    out = folder or out
     runs = list_runs(out)
     if not runs:
         click.echo(f"no runs in '{out}'", err=True)

@@ -44,11 +44,14 @@ def find_run(run: str, out: Path) -> Path:
         return Path(run)
     matches = [
         p.parent
-        for p in out.glob("*/result.json")
+        for place in (out, Path())
+        for p in place.glob("*/result.json")
         if p.parent.name == run or p.parent.name.endswith(f"_{run}")
     ]
     if not matches:
-        raise UsageError(f"no finished run '{run}' here or in '{out}'; harness runs ls lists them")
+        raise UsageError(
+            f"no finished run '{run}' here or in '{out}'; harness runs ls --out FOLDER lists them"
+        )
     return matches[0]
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -194,3 +195,40 @@ def test_files_folders_and_patterns(tmp_path, monkeypatch):
     for nothing in ("b", "*.tiff", "[odd", "gone.tar!/0+9/a.png"):
         with pytest.raises(DataError, match="no image at"):
             find_images([nothing])
+
+
+def test_names_that_are_not_utf_8_are_written_apart(harness, run, tmp_path):
+    """Linux has names of any bytes."""
+    image = next((tmp_path / "images").rglob("*.png"))
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    for number in (0xE9, 0xEA):
+        shutil.copy(image, os.fsdecode(bytes(odd) + b"/caf%c.png" % number))
+    (odd / os.fsdecode(b"bad\xff.png")).write_bytes(b"no image")
+    for form in ("table", "csv", "json"):
+        status, output, errors = harness("predict", run, "odd", "--format", form, "--quiet")
+        assert status == 1, errors
+        assert output.count("caf") == 2
+        assert errors.splitlines()[-1].startswith("left out: odd/bad")
+        harness("predict", run, "odd", "--format", form, "--out", f"answers.{form}", "--quiet")
+        assert (tmp_path / f"answers.{form}").read_text("utf-8") == output
+    found = json.loads((tmp_path / "answers.json").read_text("utf-8"))
+    assert [i["path"] for i in found["images"]] == [r"odd/caf\xe9.png", r"odd/caf\xea.png"]
+    assert found["failed"][0]["path"] == r"odd/bad\xff.png"
+
+
+def test_a_notebook_shows_answers(run, tmp_path):
+    answers = load_run(run)
+    shown = predict(answers, find_images([tmp_path / "images"])[:12])._repr_html_()
+    assert shown.count("<tr>") == 11
+    assert shown.endswith("2 more")
+
+
+def test_a_run_is_found_by_its_digits_beside_others(harness, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    status, output, errors = harness("show", run.name[-10:])
+    assert status == 0, errors
+    assert run.name in output
+    monkeypatch.chdir(tmp_path)
+    status, output, _ = harness("runs", "ls", run.parent)
+    assert (status, output.count(run.name)) == (0, 1)
