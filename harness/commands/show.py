@@ -49,9 +49,7 @@ def find_run(run: str, out: Path) -> Path:
         if p.parent.name == run or p.parent.name.endswith(f"_{run}")
     ]
     if not matches:
-        raise UsageError(
-            f"no finished run '{run}' here or in '{out}'; harness runs ls --out FOLDER lists them"
-        )
+        raise UsageError(f"no finished run '{run}' here or in '{out}'; harness runs ls FOLDER lists them")
     return matches[0]
 
 
