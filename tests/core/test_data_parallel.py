@@ -214,6 +214,7 @@ def test_a_killed_process_is_named_with_its_signal(capfd, monkeypatch, tmp_path,
     counts.write_text("pgfault 7\noom_kill 3\n")
     monkeypatch.setattr(launch, "_EVENTS", counts)
     (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").touch()  # or an installed one goes before it
     (tmp_path / "harness" / "__main__.py").write_text(
         "import os, pathlib, signal, sys, time\n"
         "gone = pathlib.Path('gone')\n"
