@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 _RUN, _RECORD = "harness.run", "harness.record"  # tags: the folder's name, its record's digest
 _AT_ONCE = 1000  # metrics in one call, by MLflow's own limit
 _LONGEST = 6000  # characters of a parameter, ditto; tags may be longer
-_QUIET = {  # before mlflow is imported: no word to its makers, no lines about the tables it creates
+_SETTINGS = {  # before mlflow is imported: no word to its makers, no lines about the tables it creates
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # A server that doesn't answer is said after seconds; by default each call tries for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
 
@@ -43,7 +46,7 @@ class MLflow:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        for name, value in _QUIET.items():
+        for name, value in _SETTINGS.items():
             os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
