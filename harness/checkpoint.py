@@ -99,7 +99,9 @@ def read_checkpoint(folder: RunFolder, digests: Mapping[str, str]) -> dict[str, 
 
     file = folder.checkpoint
     if not file.exists():
-        raise RecordError(f"'{file}' is gone: without it there is no trained network")
+        raise RecordError(
+            f"'{file}' is gone: remove the run (harness runs rm {folder.path}) and train it again"
+        )
     try:
         with safe_open(file, framework="pt") as handle:
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
@@ -107,5 +109,8 @@ def read_checkpoint(folder: RunFolder, digests: Mapping[str, str]) -> dict[str, 
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"can't read '{file}': {' '.join(str(error).split())}") from error
     if base != digests["base"] or tensor_digest(tensors.items()) != digests["checkpoint"]:
-        raise RecordError(f"'{file}' isn't what its run recorded (its digest differs): train it again")
+        raise RecordError(
+            f"'{file}' isn't what its run recorded (its digest differs): remove the run (harness runs rm "
+            f"{folder.path}) and train it again"
+        )
     return tensors

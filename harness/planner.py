@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from harness.contracts import GroupLasso, Recipe, StageInfo
-from harness.errors import UsageError
+from harness.errors import PluginError, UsageError
 from harness.freezing import Assignment, assignments, frozen_random, shared_cuts
 
 T = TypeVar("T")
@@ -41,13 +42,16 @@ def plan_cell(
 ) -> CellPlan:
     """Checks a recipe against a backbone and finds the cut of each segment.
 
-    Raises UsageError where the recipe would freeze randomly initialised layers (unless allowed) or
-    doesn't last as long as the training.
+    Raises UsageError where the recipe would freeze randomly initialised layers (unless allowed), PluginError
+    where it doesn't last as long as the training.
     """
     if recipe.epochs != epochs:
-        raise UsageError(f"strategy {strategy} plans {recipe.epochs} epochs, but {epochs} were asked for")
+        raise PluginError(f"strategy {strategy} plans {recipe.epochs} epochs, but {epochs} were asked for")
     _check_taps(recipe, strategy)
     assigned = assignments(recipe, stages)
+    scales = {scale for segment in assigned for scale in segment.values() if scale is not None}
+    if odd := [scale for scale in scales if not 0 <= scale < math.inf]:
+        raise PluginError(f"strategy {strategy} multiplies the learning rate by {odd[0]}")
     random = frozen_random(assigned, stages)
     if random and recipe.init == "pretrained" and not allow_random_frozen:
         raise UsageError(

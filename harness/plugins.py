@@ -106,7 +106,7 @@ def load(group: str, name: str, kind: str) -> Any:
         raise UnknownName(kind, name, found)
     try:
         return found[name].entry_point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise fault(group, name, f"{kind} '{name}'", f"can't be loaded: {_reason(error)}") from error
 
 
@@ -119,7 +119,7 @@ def blamed(group: str, name: str, shown: str, what: str) -> Iterator[None]:
         yield
     except (HarnessError, OSError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise fault(group, name, shown, f"{what}: {_reason(error)}") from error
 
 
@@ -129,7 +129,7 @@ def fault(group: str, name: str, shown: str, what: str) -> PluginError:
     return PluginError(f"{shown} of package {package} {what}")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The kind of error and the first line of what it says."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 

@@ -111,10 +111,15 @@ class SuiteFile(pytest.File):
     def missing(self) -> str:
         """Why the suite can't run here at all; empty where it can."""
         from harness.commands.data_paths import data_path
+        from harness.plugins import load_dataset
 
         name = self.grid.data.name
-        if self.variable and not self.config.option.harness_data and not data_path(name, None):
+        if self.config.option.harness_data or data_path(name, None):
+            return ""
+        if self.variable:
             return f"no {name} here: set {self.variable}, or --harness-data {name}=PATH"
+        if load_dataset(name).needs_path:
+            return f"dataset '{name}' needs a path: --harness-data {name}=PATH"
         return ""
 
     @property

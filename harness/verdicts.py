@@ -162,7 +162,8 @@ def _collapsed(confusion: np.ndarray, names: Sequence[str], loss: str, *, learni
         return Verdict(
             "collapsed",
             f"Its balanced accuracy, {_pct(balanced)}, is within noise of the {_pct(blind)} of a model "
-            f"that doesn't look, and its accuracy is that of always naming the largest class{loss}.",
+            f"that doesn't look, and its accuracy, {_pct(right / n)}, of the {_pct(majority)} of naming the "
+            f"largest class always{loss}.",
         )
     return None
 

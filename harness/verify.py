@@ -48,6 +48,13 @@ def verify_run(folder: Path) -> Finding:
     return Finding(folder.name, len(names), sum(_size(folder / n) for n in names), tuple(faults))
 
 
+def changed_files(folder: Path) -> list[str]:
+    """What is wrong with the files of a finished run that are there; its record alone may have been kept."""
+    listed = RunFolder(folder).result().get("files") or {}
+    there = ((folder / name, digest) for name, digest in listed.items() if (folder / name).exists())
+    return [fault for file, digest in there if (fault := _fault(file, digest))]
+
+
 def verify_data(folder: Path, path: Path | None, workers: int) -> Finding:
     """The images of a finished run, each read again, against the digest that the record has of them."""
     from harness.data.members import file_of

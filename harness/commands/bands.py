@@ -14,6 +14,7 @@ import click
 from harness.commands.check import run_folders, suite_and_grid
 from harness.commands.options import FiniteRange
 from harness.commands.suite_options import suite_options
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.spec import Grid
@@ -78,7 +79,14 @@ def _count(proposals: Sequence[Proposal]) -> int:
 def _file(suite: Suite) -> Path:
     from harness.suites import builtin_file
 
-    return suite.file or builtin_file(suite.name)
+    if suite.file:
+        return suite.file
+    file = builtin_file(suite.name)
+    if not (file.parents[2] / "pyproject.toml").exists():
+        raise UsageError(
+            f"suite '{suite.name}' is a part of the installed program: copy '{file}' and give the copy's path"
+        )
+    return file
 
 
 def _write(file: Path, part: str) -> None:
@@ -86,9 +94,13 @@ def _write(file: Path, part: str) -> None:
     from harness.suites import parse_suite
     from harness.suites.write import merged
 
-    text = merged(file.read_text(encoding="utf-8"), part, str(file))
+    file = file.resolve()  # what a link leads to, not the link
+    before = file.read_bytes().decode("utf-8")
+    text = merged(before.replace("\r\n", "\n"), part, str(file))
     parse_suite(text, str(file))  # an error leaves the file as it was
-    write_text(file, text)
+    mode = file.stat().st_mode
+    write_text(file, text.replace("\n", "\r\n") if "\r\n" in before else text)
+    file.chmod(mode)
 
 
 def _shown(grid: Grid) -> tuple[str, ...]:
@@ -106,7 +118,7 @@ def _source(
 
     record = next(run.record for run in runs if not run.failed)
     first, last = given["first_seed"], given["first_seed"] + given["seeds"] - 1
-    command = f"harness bands {suite.name} --seeds {given['seeds']}"
+    command = f"harness bands {suite.file.name if suite.file else suite.name} --seeds {given['seeds']}"
     found: dict[str, Any] = {
         "text": f"{command}: prediction intervals from seeds {first} to {last}",
         "date": datetime.now(UTC).date().isoformat(),

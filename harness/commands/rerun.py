@@ -47,17 +47,22 @@ def command(
 
     RUN is a folder, a run's name, or the ten digits at its end. On the same machine with the same
     versions nothing may differ (status 0); else every difference is listed (status 1), those that may be
-    why first.
+    why first. So is a file of the run that isn't what it wrote.
     """
     folder = find_run(run, runs)
     from harness.progress import Progress
     from harness.rerun import Moved, rerun
+    from harness.verify import changed_files
 
     with tempfile.TemporaryDirectory(prefix="harness-rerun-") as temporary:
         found = rerun(folder, out or Path(temporary), Moved(data, weights, device), Progress(quiet=quiet))
         for line in _lines(found):
             click.echo(line)
-    return 0 if found.same else 1
+    # It was held against the record: the files that the run has now are another matter.
+    damaged = changed_files(folder)
+    for fault in damaged:
+        click.echo(f"harness: {fault}", err=True)
+    return 0 if found.same and not damaged else 1
 
 
 def _lines(found: Rerun) -> list[str]:

@@ -48,18 +48,23 @@ def ls(folder: Path | None, out: Path) -> None:
 @click.option("--unfinished", is_flag=True, help="All that were not finished or failed.")
 @_OUT
 def rm(names: tuple[str, ...], unfinished: bool, out: Path) -> None:
-    """Remove runs by name (or by the ten digits at its end)."""
+    """Remove runs by name (or by the ten digits at its end), or by their folders."""
     from harness.store import list_runs, remove_run
 
     runs = {run.name: run for run in list_runs(out)}
     chosen = [run for run in runs.values() if unfinished and run.status() != "done"]
     for name in names:
-        matches = [run for run in runs.values() if run.name == name or run.name.endswith(f"_{name}")]
+        here = Path(name)  # as other commands take it
+        matches = (
+            [run for run in list_runs(here.parent) if run.path == here]
+            if len(here.parts) > 1
+            else [run for run in runs.values() if run.name == name or run.name.endswith(f"_{name}")]
+        )
         if not matches:
             raise UsageError(f"no run '{name}' in '{out}'; harness runs ls --out {out} lists them")
         chosen += matches
     if not chosen and not unfinished:
         raise UsageError("name the runs to remove, or give --unfinished")
-    for run in dict.fromkeys(r.path for r in chosen):
-        remove_run(runs[run.name])
+    for run in {r.path: r for r in chosen}.values():
+        remove_run(run)
         click.echo(f"removed {run.name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,16 @@ def command(places: tuple[str, ...], out: Path, images: bool, data: Path | None)
             yield from verify.verify_cache()
 
     shown = [_show(found) for found in findings()]
-    click.echo(f"{len(shown)} checked, {sum(shown)} not as written", err=True)
+    begun = _unfinished(places or (str(out),))
+    more = f"; {begun} without a record (unfinished?), not checked" if begun else ""
+    click.echo(f"{len(shown)} checked, {sum(shown)} not as written{more}", err=True)
     return 3 if any(shown) else 0
+
+
+def _unfinished(places: Iterable[str]) -> int:
+    """How many folders of runs below ``places`` hold no record."""
+    begun = {p.parent for place in places for p in Path(place).glob("*/spec.json")}
+    return sum(not (folder / "result.json").exists() for folder in begun)
 
 
 def _folders(place: str, out: Path, must_exist: bool) -> list[Path]:

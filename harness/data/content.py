@@ -26,7 +26,7 @@ from harness.seal import BLANK, KEY, intact, parse, sealed
 _CHUNK = 64
 _SETTLED_NS = 2_000_000_000  # a file younger than this may change again without a new time stamp
 
-Stamp = tuple[int, int]  # size, mtime_ns
+Stamp = tuple[int, int, int]  # size, mtime_ns, ctime_ns: cp -p keeps the second, nothing the third
 Memory = dict[str, tuple[Stamp, str]]
 
 
@@ -97,7 +97,7 @@ def _stamp(path: str) -> Stamp:
         status = os.stat(path)  # noqa: PTH116 - a Path for each of 200,000 files costs more than the call
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _hash_files(paths: Sequence[str]) -> list[str]:
@@ -122,8 +122,8 @@ def _load(folder: str) -> Memory:
         data = _memory_file(folder).read_bytes()
         entries = parse(data)["files"] if intact(data) else {}
         return {
-            os.path.join(folder, name): ((int(size), int(mtime)), str(digest))  # noqa: PTH118
-            for name, (size, mtime, digest) in entries.items()
+            os.path.join(folder, name): ((int(size), int(mtime), int(ctime)), str(digest))  # noqa: PTH118
+            for name, (size, mtime, ctime, digest) in entries.items()
         }
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}

@@ -63,7 +63,7 @@ def open_rows(file: str) -> RowFile:
     require_pyarrow()
     try:
         status = os.stat(file)  # noqa: PTH116 - once an image
-        return _opened(file, (status.st_size, status.st_mtime_ns))
+        return _opened(file, (status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     except (OSError, ValueError) as error:  # pyarrow's errors are of these
         raise DataError(f"{file}: can't be read: {_reason(error)}") from error
 

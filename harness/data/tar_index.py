@@ -47,7 +47,7 @@ def shard_samples(shard: Path) -> list[ShardSample]:
         status = shard.stat()
     except OSError as error:
         raise DataError(f"{shard}: can't be read: {error.strerror}") from error
-    stamp = [VERSION, status.st_size, status.st_mtime_ns]
+    stamp = [VERSION, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     memory = _memory_file(shard)
     known = _load(memory, stamp)
     if known is not None:

@@ -8,7 +8,7 @@ import torch
 
 from core.small import Small, small_net, write_plugin
 from harness import jobs, run_cell
-from harness.contracts import Plan, Recipe, Segment, train
+from harness.contracts import Group, Plan, Recipe, Segment, Selector, train
 
 COMMON = ("--epochs", "2", "--batch-size", "16", "--threads", "1", "--device", "cpu", "--quiet")
 
@@ -92,6 +92,23 @@ class Nothing(Faulty):
         return None
 
 
+class Exiting(Faulty):
+    def recipe(self, stages, epochs):
+        raise SystemExit(7)
+
+
+class Long(Faulty):
+    def recipe(self, stages, epochs):
+        return Recipe(
+            (Segment(epochs + 5, Plan((train(role="head"), train(role="body"), train(role="stem")))),)
+        )
+
+
+class Backwards(Faulty):
+    def recipe(self, stages, epochs):
+        return Recipe((Segment(epochs, Plan((Group(Selector(), -1.0),))),))
+
+
 class Unbuilt(Small):
     name = "unbuilt"
 
@@ -109,6 +126,9 @@ def faulty(tmp_path, monkeypatch, site):
         "harness.strategies": {
             "faulty": "core.test_cell_failures:Faulty",
             "nothing": "core.test_cell_failures:Nothing",
+            "exiting": "core.test_cell_failures:Exiting",
+            "long": "core.test_cell_failures:Long",
+            "backwards": "core.test_cell_failures:Backwards",
         },
         "harness.backbones": {
             "unbuilt": "core.test_cell_failures:Unbuilt",
@@ -146,6 +166,24 @@ def test_a_strategy_that_cannot_be_planned_fails_its_own_cells_only(harness, ima
         2,
         f"harness: {fault}\n",
     )
+
+
+@pytest.mark.usefixtures("faulty")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("exiting", "can't be planned: SystemExit: 7"),
+        ("long", "strategy long plans 7 epochs, but 2 were asked for"),
+        ("backwards", "strategy backwards multiplies the learning rate by -1.0"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_fails_its_own_cell_only(harness, images, tmp_path, name, reason):
+    words = ("--backbone", "small", "--strategy", name, "--strategy", "head_only")
+    status, _, errors = harness("run", "--data", f"folder={images}", *words, *COMMON)
+    assert status == 1, errors
+    found = records(tmp_path)
+    assert found["small", "head_only"]["status"] == "done"
+    assert found["small", name]["error"].endswith(reason)
 
 
 @pytest.mark.usefixtures("faulty")

@@ -123,3 +123,34 @@ def test_measured_bands_are_written_into_the_file_and_hold(harness, site, images
     code, out, _ = harness("check", "s.suite.toml", "--seed", 1, *data)
     assert code == 0, out
     assert "0 outside, 0 not applicable" in out
+
+
+def test_written_bands_leave_the_file_what_it_was(harness, site, images, tmp_path):
+    """A link stays one, line ends and permissions too."""
+    file, link = tmp_path / "real.suite.toml", tmp_path / "s.suite.toml"
+    file.write_bytes(SUITE.replace("\n", "\r\n").encode())
+    file.chmod(0o640)
+    link.symlink_to(file)
+    data = ("--data", f"folder={images}", "--threads", 1, "--quiet")
+    code, _, err = harness("bands", "s.suite.toml", "--seeds", 3, "--write", *data)
+    assert code == 0, err
+    assert link.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o640
+    text = file.read_bytes()
+    assert b"[[expect]]\r\n" in text
+    assert text.count(b"\n") == text.count(b"\r\n")
+
+
+def test_bands_are_not_written_into_an_installed_program(harness, monkeypatch, tmp_path):
+    place = tmp_path / "site-packages" / "harness" / "suites" / "faces.suite.toml"
+    monkeypatch.setattr("harness.suites.builtin_file", lambda name: place)
+    code, _, err = harness("bands", "faces", "--write", "--quiet")
+    assert code == 2
+    assert f"copy '{place}'" in err
+
+
+def test_an_expectation_is_chosen_as_the_table_names_it(check):
+    code, out, err = check(PROBE + BLOCK, "--match", "linear_probe lr=0.01")
+    assert code == 0, err
+    assert "linear_probe lr=0.01" in out
+    assert "last_block" not in out

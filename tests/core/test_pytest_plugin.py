@@ -93,3 +93,6 @@ def test_absent_data_skip_with_the_reason(run, tmp_path):
     assert code == 0
     assert "set HARNESS_CELEBA_ROOT" in out
     assert "3 skipped" in out
+    (tmp_path / "small.suite.toml").write_text(SUITE)
+    code, out, _ = run("-q", "-rs", data=False)
+    assert (code, out.count("needs a path: --harness-data folder=PATH")) == (0, 1)

@@ -46,6 +46,15 @@ def test_the_record_alone_gives_the_same_bits(harness, train, tmp_path):
     assert harness("rerun", alone, "--out", "kept", "--quiet")[0] == 2
 
 
+def test_a_file_that_is_not_what_the_run_wrote_is_said(harness, train):
+    (run,) = train("--strategy", "head_only")
+    file = run / "predictions.csv"
+    file.write_bytes(file.read_bytes().replace(b"0.", b"1.", 1))
+    status, output, errors = harness("rerun", run, "--quiet")
+    assert (status, lines(output)[-1]) == (1, "every bit came out again")
+    assert "predictions.csv' isn't what was written" in errors
+
+
 def test_other_images_are_the_reason(harness, train, images):
     (run,) = train("--lr", "1e-2")
     first, second = sorted(images.rglob("*.png"))[:2]

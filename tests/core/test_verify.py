@@ -1,6 +1,7 @@
 """Every byte of a finished run and of the cache is vouched for; what was changed is named."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,12 @@ def test_the_command_names_what_is_wrong_and_ends_with_3(harness, finished):
     assert status == 0
     assert [line.split()[0] for line in output.splitlines()] == ["ok", "ok"]
     assert errors == "2 checked, 0 not as written\n"
+    (finished.parent / "begun").mkdir()
+    (finished.parent / "begun" / "spec.json").write_text("{}")
+    assert (
+        harness("verify")[2] == "2 checked, 0 not as written; 1 without a record (unfinished?), not checked\n"
+    )
+    shutil.rmtree(finished.parent / "begun")
     (finished / "predictions.csv").unlink()
     for word in (finished, finished.name[-10:], "runs"):
         status, output, errors = harness("verify", word)

@@ -84,9 +84,8 @@ def test_a_change_that_keeps_size_and_time(table: SampleTable, pool: ThreadPoolE
     data = bytearray(Path(table.paths[0]).read_bytes())
     data[-3] ^= 1
     rewrite(table.paths[0], bytes(data))
-    assert content_digests(table, pool).samples == digest
-    assert content_digests(table, pool, reread=True).samples != digest
-    assert content_digests(table, pool).samples != digest
+    changed = content_digests(table, pool).samples  # the time of its last change of any kind differs
+    assert changed == content_digests(table, pool, reread=True).samples != digest
 
 
 def test_young_files_are_read_again(table: SampleTable, pool: ThreadPoolExecutor, reads: list[str]) -> None:
