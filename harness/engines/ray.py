@@ -157,6 +157,10 @@ class RayWorkers:
             return Ended(unit, stop=self.ray.get(reference))
         except self.ray.exceptions.RayTaskError as error:
             return Ended(unit, stop=Stop(f"a Ray worker can't run the unit: {_last_line(error)}", 1))
+        except self.ray.exceptions.LocalRayletDiedError as error:
+            raise HarnessError(
+                "Ray's own process on this machine has died; the same command goes on where it stopped"
+            ) from error
         except self.ray.exceptions.RayError as error:
             return Ended(unit, lost=f"its Ray worker was lost: {type(error).__name__}")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -124,7 +126,8 @@ class SlurmWorkers:
         room = len(waiting) if self.queued else self.count - len(self._running)
         taken = [waiting.popleft() for _ in range(min(room, len(waiting)))]
         if taken:
-            jobs = self.executor.map_array(_Requeued(), [unit for unit, _ in taken])
+            with nullcontext() if self.queued else _aside(Path(self.executor.folder)):
+                jobs = self.executor.map_array(_Requeued(), [unit for unit, _ in taken])
             self._running.update(zip(jobs, taken, strict=True))
 
     def _ended(self, job: Any, unit: Unit) -> Ended:
@@ -148,6 +151,22 @@ class _Requeued:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, unit)
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[None]:
+    """What processes that are started meanwhile print as errors goes into a file: submitit's own, beside jobs
+    of this machine, end with a traceback when they are cancelled.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    errors = os.dup(2)
+    with (folder / "controllers.log").open("ab") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(errors, 2)
+        os.close(errors)
 
 
 def _last_line(error: Exception) -> str:

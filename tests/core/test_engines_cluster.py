@@ -180,6 +180,24 @@ def test_why_a_job_can_not_run_its_unit_is_the_end_of_its_trace(tmp_path, submit
     assert re.fullmatch(r"job \d+ can't run the unit: ZeroDivisionError: division by zero", ended.stop.text)
 
 
+@pytest.mark.slow
+def test_jobs_of_this_machine_that_are_cancelled_say_nothing(tmp_path, images, site, submitit):
+    """As a terminal's Ctrl-C does it, which reaches every process of the group at once."""
+    out = tmp_path / "runs"
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "run", "--data", f"folder={images}", "--backbone", "small",
+         "--strategy", "full", "--lr", "1e-3", "--epochs", "100000", "--threads", "1", "--out", out,
+         "--engine", "slurm[cluster=local,jobs=2]"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert until(lambda: list(out.glob("*/history.jsonl"))), killed(process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped: 0 of 1 cells are done" in errors
+    assert "Traceback" not in errors
+
+
 def test_a_job_that_is_preempted_is_queued_again_with_its_unit(submitit):
     from harness.engines.slurm import _Requeued
 
