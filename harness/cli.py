@@ -178,8 +178,13 @@ def main(argv: list[str] | None = None) -> None:
         code = _fail(f"terminated{_what_then(arguments)}", 128 + error.args[0], debug)
     except stopping.Ended as error:
         code = error.args[0]
-    except SystemExit:  # click's, where nobody reads the output any more
-        code = 141
+    except SystemExit as error:
+        # Where nobody reads the output any more, click puts its own in the stream's place and exits.
+        if type(sys.stdout).__module__.startswith("click."):
+            code = 141
+        else:  # a plugin's
+            text = f"internal error: SystemExit: {error} (--debug shows where)"
+            code = _fail(error if debug else text, 1, debug)
     except OSError as error:
         code = _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1, debug)
     except Exception as error:

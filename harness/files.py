@@ -7,17 +7,23 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls ``write`` with a temporary path beside ``path``, then renames it into place, synced."""
+    """Calls ``write`` with a temporary path beside ``path``, then renames it into place, synced.
+
+    A file that was there leaves its permissions.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copymode(path, temporary)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)

@@ -102,13 +102,14 @@ def _train(
         todo = [job for job in todo if not (settled(job.folder) or job.folder.name in trained)]
         if todo and not options.wait:
             raise Locked(f"{len(todo)} cells are being trained by another process: {todo[0].folder.name}")
-        vain = vain + 1 if len(todo) == before and todo[0].folder.free() else 0
-        if vain == _VAIN:
-            raise HarnessError(f"{len(todo)} cells aren't trained, though the engine ended as if they were")
-        if todo:
+        if todo and not todo[0].folder.free():
             progress.say(f"{todo[0].spec.label}: another process trains it, waiting for that")
             todo[0].folder.lock(wait=True)
             todo[0].folder.unlock()
+        elif todo:  # left by a process that was stopped meanwhile, or by an engine
+            vain = vain + 1 if len(todo) == before else 0
+        if vain == _VAIN:
+            raise HarnessError(f"{len(todo)} cells aren't trained, though the engine ended as if they were")
 
 
 def _standing(jobs: Sequence[Job], epochs: int) -> str:

@@ -98,9 +98,7 @@ def _write(file: Path, part: str) -> None:
     before = file.read_bytes().decode("utf-8")
     text = merged(before.replace("\r\n", "\n"), part, str(file))
     parse_suite(text, str(file))  # an error leaves the file as it was
-    mode = file.stat().st_mode
     write_text(file, text.replace("\n", "\r\n") if "\r\n" in before else text)
-    file.chmod(mode)
 
 
 def _shown(grid: Grid) -> tuple[str, ...]:

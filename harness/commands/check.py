@@ -50,9 +50,8 @@ def command(suite: str, **given: Any) -> int:
     from harness.suites.grid import overridden
 
     loaded, path, grid = suite_and_grid(suite, given)
-    wanted = [
-        c for c in claims(loaded, grid) if any((given["match"] or "") in name for name in (c.name, c.title))
-    ]
+    asked = given["match"] or ""
+    wanted = [c for c in claims(loaded, grid) if asked in c.name or asked in c.title]
     if not wanted:
         what = f"matches --match '{given['match']}'" if given["match"] else "stands in it ([[expect]])"
         raise UsageError(f"suite '{loaded.name}': no expectation {what}")

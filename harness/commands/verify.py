@@ -54,9 +54,11 @@ def command(places: tuple[str, ...], out: Path, images: bool, data: Path | None)
 
 
 def _unfinished(places: Iterable[str]) -> int:
-    """How many folders of runs below ``places`` hold no record."""
-    begun = {p.parent for place in places for p in Path(place).glob("*/spec.json")}
-    return sum(not (folder / "result.json").exists() for folder in begun)
+    """How many runs below ``places`` hold no record."""
+    from harness.store import RESULT, list_runs
+
+    found = {run.path for place in places for run in list_runs(Path(place))}
+    return sum(not (path / RESULT).exists() for path in found)
 
 
 def _folders(place: str, out: Path, must_exist: bool) -> list[Path]:

@@ -36,8 +36,10 @@ def decode(data: bytes, name: str) -> np.ndarray:
     try:
         if not data:
             raise ValueError("the file is empty")
-        plain = _is_plain_jpeg(data)
-        pixels = _decode_plain(data) if plain else _decode_with_pillow(data)
+        if _is_plain_jpeg(data):
+            pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+        else:
+            pixels = _decode_with_pillow(data)
         height, width = pixels.shape[:2]
         if max(height, width) > _THINNEST * min(height, width):
             raise ValueError(f"{width} x {height} pixels: one side is over {_THINNEST} times the other")
@@ -47,10 +49,6 @@ def decode(data: bytes, name: str) -> np.ndarray:
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "not an image in a format that Pillow knows"
         raise DataError(f"can't decode image {name}: {reason}") from error
-
-
-def _decode_plain(data: bytes) -> np.ndarray:
-    return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
 
 
 def _check_pixels(width: int, height: int) -> None:

@@ -208,10 +208,8 @@ def _not_bound(row: Expectation, run: Evidence) -> Iterator[str]:
     weights = str(run.record["digests"]["weights"])
     if row.source.weights and weights not in row.source.weights:
         yield f"measured with other weights, here {weights[:10]}"
-    measured, here = (
-        {**recipe(TrainSpec()), **row.source.recipe},
-        recipe(TrainSpec(**run.record["spec"]["train"])),
-    )
+    measured = {**recipe(TrainSpec()), **row.source.recipe}
+    here = recipe(TrainSpec(**run.record["spec"]["train"]))
     for key in sorted(measured.keys() | here.keys()):
         if measured.get(key) != here.get(key):
             yield f"measured with {key} {measured.get(key, 'default')}, here {here.get(key, 'default')}"

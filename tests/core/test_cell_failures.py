@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -22,12 +23,13 @@ class Broken(Small):
     """A plugin whose network can't run a batch."""
 
     name = "broken"
+    error: ClassVar[BaseException] = ZeroDivisionError("a fault of the plugin")
 
     def build(self, weights, num_classes, head):
         model = small_net(num_classes, covered=weights == "drawn")
 
         def fail(*_):
-            raise ZeroDivisionError("a fault of the plugin")
+            raise self.error
 
         model.parts["block1"].register_forward_hook(fail)
         return model
@@ -55,6 +57,17 @@ def test_a_network_that_cannot_run_fails_its_own_cells_only(harness, images, tmp
     for strategy in ("head_only", "full"):
         assert "ZeroDivisionError: a fault of the plugin" in found["broken", strategy]["error"]
     print("failures: 2 cells of a broken network marked, 2 of another trained")
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_network_that_ends_the_program_does_not_do_so_silently(harness, images, monkeypatch):
+    monkeypatch.setattr(Broken, "error", SystemExit(7))
+    words = ("--backbone", "broken", "--strategy", "head_only", *COMMON)
+    status, _, errors = harness("run", "--data", f"folder={images}", *words)
+    assert (status, errors.splitlines()[-1]) == (
+        1,
+        "harness: internal error: SystemExit: 7 (--debug shows where)",
+    )
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no memory")])
