@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness.export import library
-from harness.export.library import FILE
+from harness.export import hf_folder
+from harness.export.hf_folder import FILE
 from harness.export.network import Compute, Network, in_own_shape
 
 
@@ -44,8 +44,8 @@ class SafeTensors:
 
     def usage(self, network: Network) -> str:
         """See :class:`~harness.export.network.Format`."""
-        if library.refusal(network) is None and not network.trained.model.adapters:
-            return library.usage(network, folder=False)
+        if hf_folder.refusal(network) is None and not network.trained.model.adapters:
+            return hf_folder.usage(network, folder=False)
         return f'''from safetensors.torch import load_file
 
 tensors = load_file("{FILE}")
@@ -61,16 +61,16 @@ class Hub:
 
     def refusal(self, network: Network) -> str | None:
         """See :class:`~harness.export.network.Format`."""
-        return library.refusal(network)
+        return hf_folder.refusal(network)
 
     def write(self, network: Network, folder: Path, facts: Mapping[str, str]) -> None:
         """See :class:`~harness.export.network.Format`."""
-        library.write(network, folder)
+        hf_folder.write(network, folder)
 
     def load(self, network: Network, folder: Path) -> Compute:
         """See :class:`~harness.export.network.Format`."""
-        return library.load(folder)
+        return hf_folder.load(folder)
 
     def usage(self, network: Network) -> str:
         """See :class:`~harness.export.network.Format`."""
-        return library.usage(network, folder=True)
+        return hf_folder.usage(network, folder=True)

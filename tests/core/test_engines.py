@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.engines import deaths, spare
+from core.grids import GRID, Said, results, run
 from core.small import write_plugin
-from core.test_run import GRID, Said, results, run
 from harness.engine_run import JOINING
 from harness.errors import DataError, HarnessError, Locked, UnknownName, UsageError
 from harness.plugins import load_engine

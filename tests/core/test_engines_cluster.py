@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from core.engines import deaths, spare
+from core.grids import GRID, results, run
 from core.small import write_plugin
 from core.test_engines import COMMAND, GRID8, TESTS, alive, children, grid_on, killed, until
-from core.test_run import GRID, results, run
 from harness.errors import HarnessError
 from harness.plugins import load_engine
 from harness.work import Need
@@ -79,7 +79,7 @@ def test_a_ray_node_that_goes_and_one_that_comes(tmp_path, images, monkeypatch, 
                     cluster.add_node(num_cpus=2, object_store_memory=2**27)
 
         said = Removing()
-        from core.test_run import Said
+        from core.grids import Said
 
         progress = Said()
         progress.lines = said

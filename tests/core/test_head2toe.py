@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from core.grids import ONE, Interrupting, Said, results, run
 from core.small import CPU, PREPROCESS, small_images, small_net
-from core.test_run import ONE, Interrupting, Said, results, run
 from core.test_trained import assert_gives_its_predictions
 from core.watch import COUNT, TRAIN, cell_of, data_of
 from harness.backbones.staged import Stage, StagedModel

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from timm.layers import StdConv2d, create_conv2d
 from torch import nn
 
+from core.grids import GRID, ONE, Interrupting, Said, results, run
 from core.small import copies, image_features, make_cell, small_net, train_data
-from core.test_run import GRID, ONE, Interrupting, Said, results, run
 from core.test_trained import assert_gives_its_predictions
 from core.watch import cell_of, watch
 from harness.audit import audit

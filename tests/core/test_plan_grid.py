@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from core.grids import GRID
 from core.small import small_net
 from harness import pool
 from harness.backbones.torchvision import TorchvisionBackbone
@@ -18,7 +19,6 @@ from harness.prefix import compute_prefix
 from harness.progress import Progress
 from harness.run_grid import run_grid
 from harness.run_options import RunOptions
-from harness.spec import DataSpec, Grid, TrainSpec
 
 GIGA = 2e9  # operations in 10^9 multiply-accumulates
 
@@ -99,15 +99,6 @@ def test_each_segment_counts_from_its_own_cut():
     expected = 10 * head + 4 * last + 2 * (10 * whole + 4 * costs.forward(0)) + 3 * costs.forward(0)
     assert costs.cell(plan, size).suffix == expected
     assert costs.cell(plan, size).alone == expected + (10 + 4) * costs.forward(0, 5)
-
-
-GRID = Grid(
-    data=DataSpec("folder"),
-    backbones=("small",),
-    strategies=("head_only", "last_block"),
-    lrs=(1e-2, 1e-3),
-    train=TrainSpec(epochs=3, batch_size=16),
-)
 
 
 def planned(grid, out, images, **options):

@@ -13,93 +13,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from core.grids import GRID, ONE, Interrupting, Said, results, run
 from core.small import Small, small_net, write_folder
-from harness import grid_run, run_cell, train_cells
+from harness import run_cell, train_cells
 from harness.backbones.staged import tensor_digest
 from harness.data.decode import load_images
 from harness.errors import DataError, Locked, UnknownName, UsageError
 from harness.metrics import scores
-from harness.progress import Progress
-from harness.run_grid import run_grid
-from harness.run_options import RunOptions
-from harness.spec import DataSpec, Grid, TrainSpec
+from harness.spec import DataSpec, TrainSpec
 
 pytestmark = pytest.mark.usefixtures("site")
-
-GRID = Grid(
-    data=DataSpec("folder"),
-    backbones=("small",),
-    strategies=("head_only", "last_block"),
-    lrs=(1e-2, 1e-3),
-    train=TrainSpec(epochs=3, batch_size=16),
-)
-ONE = replace(GRID, strategies=("last_block",), lrs=(1e-2,))
-
-
-class Said(Progress):
-    """Keeps what was said."""
-
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
-
-
-class Interrupting(Said):
-    """Ctrl-C after so many epochs, counted over all cells."""
-
-    def __init__(self, epochs):
-        super().__init__()
-        self.left = epochs
-
-    def task(self, text, total, unit):
-        outer, context = self, super().task(text, total, unit)
-
-        class Counting:
-            def __enter__(self):
-                task = context.__enter__()
-                advance = task.advance
-
-                def counting(count):
-                    advance(count)
-                    if unit == "epochs":
-                        outer.left -= count
-                        if outer.left <= 0:
-                            raise KeyboardInterrupt
-
-                task.advance = counting
-                return task
-
-            def __exit__(self, *details):
-                return context.__exit__(*details)
-
-        return Counting()
-
-
-def run(grid, out, images, progress=None, **options):
-    settings = RunOptions(out=out, data_path=images, **{"device": "cpu", "threads": 1, **options})
-    return run_grid(grid, settings, progress or Said())
-
-
-def results(outcomes):
-    """Folder -> what must not depend on how it came about."""
-    found = {}
-    for outcome in outcomes:
-        path = outcome.folder.path
-        rows = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
-        for row in rows:
-            del row["seconds"]
-        found[path.name] = {
-            "history": rows,
-            "predictions": (path / "predictions.csv").read_text(),
-            "checkpoint": {
-                k: t.numpy().tobytes() for k, t in load_file(path / "checkpoint.safetensors").items()
-            },
-            **{k: outcome.record[k] for k in ("digests", "test", "val", "selected_epoch", "backbone")},
-        }
-    return found
 
 
 def test_a_cell_of_a_grid_equals_the_same_cell_alone(tmp_path, images):
@@ -438,55 +361,6 @@ def test_an_unreadable_image_is_named_before_any_training(tmp_path, images):
     with pytest.raises(DataError, match=broken.name):
         run(ONE, tmp_path / "runs", images)
     assert not list((tmp_path / "runs").glob("*/result.json"))
-
-
-PROBES = replace(GRID, strategies=("linear_probe",), lrs=(1e-2, 1e-3, 1e-4), seeds=(0, 1))
-
-
-def test_linear_heads_trained_side_by_side_equal_each_alone(tmp_path, images):
-    said = Said()
-    together = results(run(PROBES, tmp_path / "grid", images, said))
-    alone = {}
-    for lr in PROBES.lrs:
-        for seed in PROBES.seeds:
-            one = replace(PROBES, lrs=(lr,), seeds=(seed,))
-            alone |= results(run(one, tmp_path / "alone", images))
-    assert len(together) == 6
-    assert alone == together
-
-
-@pytest.mark.parametrize("augment", ["", "crop"])
-def test_a_cell_that_fails_beside_others_takes_none_with_it(tmp_path, images, monkeypatch, augment):
-    grid = replace(PROBES, seeds=(0,), train=replace(PROBES.train, augment=augment))
-    expected = results(run(grid, tmp_path / "whole", images))
-    original = run_cell.Cell.suffix
-
-    def suffix(self, segment):
-        if self.lr == 1e-3:
-            raise RuntimeError("a fault of its own")
-        return original(self, segment)
-
-    monkeypatch.setattr(run_cell.Cell, "suffix", suffix)
-    outcomes = run(grid, tmp_path / "runs", images)
-    assert [o.record["status"] for o in outcomes] == ["done", "failed", "done"]
-    assert "a fault of its own" in outcomes[1].record["error"]
-    found = {o.folder.name: o.record["digests"] for o in outcomes if o.record["status"] == "done"}
-    assert found == {name: expected[name]["digests"] for name in found}
-
-
-def test_memory_bounds_how_many_train_side_by_side(tmp_path, images, monkeypatch):
-    sizes, original = [], grid_run.train_cells
-
-    def counting(runs, *rest, **options):
-        sizes.append(len(runs))
-        return original(runs, *rest, **options)
-
-    monkeypatch.setattr(grid_run, "train_cells", counting)
-    whole = results(run(PROBES, tmp_path / "whole", images))
-    assert sizes == [3, 3]
-    monkeypatch.setattr(grid_run, "cells_at_once", lambda *_: 2)
-    assert results(run(PROBES, tmp_path / "pairs", images)) == whole
-    assert sizes[2:] == [2, 1, 2, 1]
 
 
 def test_a_parameter_that_never_trains_fails_its_run_with_its_name(tmp_path, images, monkeypatch):

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from core.grids import GRID, ONE, Interrupting, results, run
 from core.small import Planned, copies, image_features, make_cell, small_net, train_data
 from core.test_fused import probe as one_layer_network
-from core.test_run import GRID, ONE, Interrupting, results, run
 from core.watch import cell_of, data_of, trained, watch
 from harness.adaptive import GradientStatistics
 from harness.audit import audit

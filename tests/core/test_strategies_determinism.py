@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from core.grids import GRID, run
 from core.small import copies
-from core.test_run import GRID, run
 from core.watch import cell_of, data_of, trained
 from harness.plugins import STRATEGIES, find
 from harness.trainer import fit

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from core.grids import ONE, Interrupting, results, run
 from core.small import copies, make_cell
 from core.test_fused import probe
-from core.test_run import ONE, Interrupting, results, run
 from core.watch import TRAIN, cell_of, data_of, trained
 from harness.contracts import Plan, Recipe, Segment, StartPenalty, freeze, train
 from harness.fused import places

@@ -1,4 +1,4 @@
-"""Networks back in the library that they come from: timm or torchvision."""
+"""The folder of ``--to hf``: networks back in the library that they come from, timm or torchvision."""
 
 from __future__ import annotations
 
